@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The relay's library: its core, its event loop and its store.
+
+pub mod store;

@@ -1,0 +1,35 @@
+//! The store's limits, each with its unit, and what happens there.
+
+use std::time::Duration;
+
+/// Most one-time prekeys in a batch. A larger one is refused as a bad batch.
+pub const BATCH_KEYS_MAX: usize = 16;
+
+/// Most batches for one signed prekey, used up or not. One more is refused until there is a new
+/// signed prekey.
+pub const PREKEY_BATCHES_MAX: usize = 8;
+
+/// Up to this many bytes of messages, appends to one mailbox in one commit share a chunk. The engine
+/// rounds a value up to a power of two of 4 KiB pages, so this stays a little below 64 KiB. A larger
+/// append is one chunk by itself, of its own size.
+pub const CHUNK_BYTES_BEST: usize = 64 * 1024 - 256;
+
+/// A batch takes requests until its appends hold this many bytes; the rest waits for the next commit. It
+/// bounds both the time of one commit and the memory that it takes.
+pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A batch takes this many requests at most; the rest waits for the next commit.
+pub const BATCH_REQUESTS_MAX: usize = 4096;
+
+/// Acknowledgements alone wait this long for a request that needs a commit anyway.
+pub const ACKED_ALONE_WAIT: Duration = Duration::from_millis(100);
+
+/// After a failed commit the engine is reopened after this wait, which doubles until it succeeds. What needs
+/// a commit is refused meanwhile, acknowledgements are kept.
+pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait between two attempts to reopen the engine.
+pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Memory that the engine may use to keep pages, in bytes. Beyond it pages are read again.
+pub const ENGINE_CACHE_BYTES: usize = 4 * 1024 * 1024;

@@ -1,0 +1,22 @@
+//! The store: what must survive power loss, on threads that may wait for the disk so that the loop need not.
+//!
+//! It owns the state directory, what lies in it, and the order in which things reach the disk. It must not
+//! know connections, frames (messages are opaque bytes here) or the clock (it is told the time).
+//!
+//! - `request`: what can be asked and what is answered. Start here.
+//! - `engine`: the narrow interface to the library that keeps the bytes, so that another can take its place.
+//! - docs/store.md: what lies on the disk, byte by byte, and the measurement that chose the engine.
+
+mod engine;
+mod error;
+pub mod limits;
+mod request;
+mod snapshot;
+
+pub use engine::{Engine, Table, Visit, Write};
+pub use error::{OpenError, OpenErrorKind, PublishError, StoreError, StoreErrorKind};
+pub use request::{
+    BundleRecord, Chunk, Completion, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, Request,
+    SignedPrekeyRecord,
+};
+pub use snapshot::{Snapshot, StoredMailbox, StoredUser};
