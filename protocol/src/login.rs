@@ -11,6 +11,7 @@ pub(crate) mod public_key;
 use core::fmt;
 
 use crate::ids::{Fingerprint, KeyId, Modulus, NAME_BYTES_MAX, Name, Nonce, RelayId, Signature};
+pub use crate::wire::session::Purpose;
 use notation::{HASH_BYTES, equal, hash, label_length, mac, sha256, value_length};
 
 const LOGIN_LABEL: &str = "RLY1/login";
@@ -79,35 +80,12 @@ pub fn check_modulus(modulus: &Modulus) -> Result<(), BadModulus> {
     public_key::check(modulus)
 }
 
-/// What a login is for. A typo at login must never claim a name, so both are told apart in the
-/// signed bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Purpose {
-    /// Prove the key that owns the name.
-    Login = 1,
-    /// Claim the name for this key.
-    Register = 2,
-}
-
-impl Purpose {
-    /// The purpose that `value` stands for on the wire, if any.
-    #[must_use]
-    pub fn from_u8(value: u8) -> Option<Self> {
-        match value {
-            1 => Some(Self::Login),
-            2 => Some(Self::Register),
-            _ => None,
-        }
-    }
-}
-
 /// Everything that one login binds together.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
     /// The protocol version in use.
     pub version: u16,
-    /// Login or registration.
+    /// Login or registration: told apart in the signed bytes, so that a typo at login never claims a name.
     pub purpose: Purpose,
     /// The relay that asked.
     pub relay_id: &'a RelayId,
