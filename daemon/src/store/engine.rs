@@ -78,6 +78,16 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The table that it changes.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Put { table, .. } | Self::DeleteRange { table, .. } => *table,
+        }
+    }
+}
+
 /// What [`Engine::scan`] calls for each key and value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 

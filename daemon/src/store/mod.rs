@@ -7,16 +7,31 @@
 //! - `engine`: the narrow interface to the library that keeps the bytes, so that another can take its place.
 //! - docs/store.md: what lies on the disk, byte by byte, and the measurement that chose the engine.
 
+mod batch;
+mod committer;
 mod engine;
 mod error;
 pub mod limits;
+mod memory;
+mod open;
+mod overlay;
+mod reading;
+mod records;
+mod redb_engine;
 mod request;
 mod snapshot;
+mod threads;
 
+pub use batch::{Applied, Failure, apply_batch};
+pub use committer::Committer;
 pub use engine::{Engine, Table, Visit, Write};
 pub use error::{OpenError, OpenErrorKind, PublishError, StoreError, StoreErrorKind};
+pub use memory::MemoryEngine;
+pub use open::Store;
+pub use redb_engine::RedbEngine;
 pub use request::{
     BundleRecord, Chunk, Completion, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, Request,
     SignedPrekeyRecord,
 };
-pub use snapshot::{Snapshot, StoredMailbox, StoredUser};
+pub use snapshot::{LoadError, Snapshot, StoredMailbox, StoredUser};
+pub use threads::StoreHandle;

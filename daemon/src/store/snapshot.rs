@@ -3,9 +3,14 @@
 //! This file owns the first look at the tables and the counters that each start moves on. It reads no chunk
 //! and no key, so that a start costs the same whatever is stored.
 
+use std::ops::ControlFlow;
+
 use e2e_protocol::ids::{Fingerprint, Name, RelayId, Sequence};
 
-use super::PrekeyCount;
+use super::{
+    Engine, PrekeyCount, StoreError, Table, Write,
+    records::{self, META_BOOT, META_CLOCK, META_FORMAT, META_RELAY_ID, User},
+};
 
 /// The state at open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,4 +55,81 @@ pub struct StoredMailbox {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// Why the state could not be taken up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// It was written by a newer version, in this format.
+    NewerFormat(u32),
+    /// The engine failed, or what it holds is malformed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for LoadError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Snapshot {
+    /// Takes up the state, or makes a new one with `randomness` for its relay id, and counts this start.
+    /// `now`: Unix milliseconds. The counters are on the disk when it returns.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing was changed then.
+    pub fn load(engine: &dyn Engine, randomness: [u8; 32], now: u64) -> Result<Self, LoadError> {
+        let (relay_id, boot, clock) = match engine.get(Table::Meta, META_FORMAT)? {
+            None => (RelayId(randomness), 0, 0),
+            Some(format) => match records::parse_u32(&format)? {
+                records::FORMAT => (
+                    records::parse_relay_id(&meta(engine, META_RELAY_ID)?)?,
+                    records::parse_u32(&meta(engine, META_BOOT)?)?,
+                    records::parse_u64(&meta(engine, META_CLOCK)?)?,
+                ),
+                newer => return Err(LoadError::NewerFormat(newer)),
+            },
+        };
+        let mut snapshot =
+            Self { relay_id, boot, clock: clock.max(now), users: Vec::new(), mailboxes: Vec::new() };
+        each_slot(engine, Table::Users, |slot, value| {
+            snapshot.users.push(User::parse(value)?.stored(slot));
+            Ok(())
+        })?;
+        each_slot(engine, Table::Mailboxes, |slot, value| {
+            snapshot.mailboxes.push(records::parse_mailbox(slot, value)?);
+            Ok(())
+        })?;
+        snapshot.boot = boot.checked_add(1).ok_or_else(|| StoreError::malformed("boot counter"))?;
+        let put = |key: &[u8], value: &[u8]| Write::Put {
+            table: Table::Meta,
+            key: key.to_vec(),
+            value: value.to_vec(),
+        };
+        engine.commit(&[
+            put(META_FORMAT, &records::FORMAT.to_be_bytes()),
+            put(META_RELAY_ID, &relay_id.0),
+            put(META_BOOT, &snapshot.boot.to_be_bytes()),
+            put(META_CLOCK, &snapshot.clock.to_be_bytes()),
+        ])?;
+        Ok(snapshot)
+    }
+}
+
+fn meta(engine: &dyn Engine, key: &[u8]) -> Result<Vec<u8>, StoreError> {
+    engine.get(Table::Meta, key)?.ok_or_else(|| StoreError::malformed("meta"))
+}
+
+fn each_slot(
+    engine: &dyn Engine,
+    table: Table,
+    mut take: impl FnMut(u32, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (first, last) = (records::slot_key(0), records::slot_key(u32::MAX));
+    let mut result = Ok(());
+    engine.scan(table, &first, &last, &mut |key, value| {
+        result = records::slot_of_key(key).and_then(|slot| take(slot, value));
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    result
 }

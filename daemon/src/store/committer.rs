@@ -1,0 +1,136 @@
+//! Batch after batch, over an engine that may fail and be opened again.
+//!
+//! This file owns what happens after a failure: who is told, what is cleaned up, what is kept, how long to
+//! wait. It must not know threads: a simulator drives it too.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use e2e_protocol::ids::Sequence;
+
+use super::{
+    Completion, Engine, Request, StoreError, StoreErrorKind,
+    batch::{self, Batch, Failure},
+    limits::{REOPEN_WAIT_MAX, REOPEN_WAIT_MIN},
+};
+
+/// Carries out batches. After a failure it refuses what needs a commit, until [`Committer::retry`]
+/// succeeds.
+pub struct Committer {
+    engine: Arc<dyn Engine>,
+    state: State,
+    /// What the failed commit may have left on the disk and nobody was promised.
+    doubts: Vec<Doubt>,
+    /// The last acknowledgement of each mailbox that could not be written yet.
+    acks: BTreeMap<u32, Request>,
+}
+
+enum State {
+    Working,
+    /// The engine has to be reopened, after this wait.
+    Failed {
+        kind: StoreErrorKind,
+        wait: Duration,
+    },
+}
+
+#[derive(Clone, Copy)]
+enum Doubt {
+    Append { slot: u32, first: Sequence, last: Sequence },
+    Registration { slot: u32, generation: u32 },
+}
+
+impl Committer {
+    /// Over an engine that works.
+    #[must_use]
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, state: State::Working, doubts: Vec::new(), acks: BTreeMap::new() }
+    }
+
+    /// Carries out `requests` in one commit, or refuses them. `now`: the relay's clock, Unix milliseconds.
+    pub fn handle_batch(&mut self, requests: &[Request], now: u64) -> Vec<Completion> {
+        if let State::Failed { kind, .. } = self.state {
+            self.keep_acks(requests);
+            return requests.iter().filter_map(|request| batch::failed(request, kind)).collect();
+        }
+        let applied = batch::apply_batch(&*self.engine, requests, now);
+        match applied.failure {
+            Some(Failure::Commit(error)) => {
+                self.doubts.extend(requests.iter().filter_map(Doubt::of));
+                self.keep_acks(requests);
+                self.handle_failure(&error);
+            }
+            Some(Failure::Read(error)) => self.handle_failure(&error),
+            None => {}
+        }
+        applied.completions
+    }
+
+    /// The engine failed outside of a batch, in a read.
+    pub fn handle_failure(&mut self, failure: &StoreError) {
+        if let State::Working = self.state {
+            log::error!("store: {failure}; nothing is stored until it works again");
+            self.state = State::Failed { kind: failure.kind, wait: REOPEN_WAIT_MIN };
+        }
+    }
+
+    /// After which wait [`Committer::retry`] is due. `None`: nothing has failed.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.state {
+            State::Working => None,
+            State::Failed { wait, .. } => Some(wait),
+        }
+    }
+
+    /// Opens the engine again, deletes what the failed commit may have left, and writes the acknowledgements
+    /// that came meanwhile. Then batches are carried out again. If it fails, the wait doubles.
+    pub fn retry(&mut self, now: u64) {
+        match self.recover(now) {
+            Ok(()) => {
+                log::info!("store: works again");
+                self.doubts.clear();
+                self.acks.clear();
+                self.state = State::Working;
+            }
+            Err(error) => {
+                log::warn!("store: {error}");
+                if let State::Failed { kind, wait } = &mut self.state {
+                    (*kind, *wait) = (error.kind, REOPEN_WAIT_MAX.min(*wait * 2));
+                }
+            }
+        }
+    }
+
+    fn recover(&self, now: u64) -> Result<(), StoreError> {
+        self.engine.reopen()?;
+        let mut batch = Batch::over(&*self.engine);
+        for doubt in &self.doubts {
+            match *doubt {
+                Doubt::Append { slot, first, last } => batch.discard_append(slot, first, last)?,
+                Doubt::Registration { slot, generation } => batch.discard_registration(slot, generation)?,
+            }
+        }
+        for acked in self.acks.values() {
+            batch.handle(acked)?;
+        }
+        batch.commit(now)
+    }
+
+    fn keep_acks(&mut self, requests: &[Request]) {
+        for request in requests {
+            if let Request::Acked { slot, .. } = request {
+                self.acks.insert(*slot, request.clone());
+            }
+        }
+    }
+}
+
+impl Doubt {
+    fn of(request: &Request) -> Option<Self> {
+        match *request {
+            Request::Append { slot, first, last, .. } => Some(Self::Append { slot, first, last }),
+            Request::Register { slot, generation, .. } => Some(Self::Registration { slot, generation }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The state directory: who may use it, what lies in it, and how a store is opened and made.
+//!
+//! This file owns paths, permissions and the lock. What is in the tables: `snapshot`.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    Engine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, snapshot::LoadError,
+};
+
+/// The file that holds everything.
+const DATABASE: &str = "relay.redb";
+
+/// A database in the making, renamed once it is complete. What a cut-off first start left is made anew.
+const DATABASE_NEW: &str = "relay.redb.new";
+
+/// Locked as long as a relay uses the directory, also while it reopens its database. Always empty.
+const LOCK: &str = "lock";
+
+/// An open store, not yet started.
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    clock: u64,
+    lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the store in `directory`, or makes both, for their owner only. `randomness` becomes the
+    /// relay's id if this is its first start. `now`: Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`OpenError`], one line that names the path. Nothing that was there is changed then.
+    pub fn open(directory: &Path, randomness: [u8; 32], now: u64) -> Result<(Self, Snapshot), OpenError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| OpenError::at(directory, &error))?;
+        let lock = lock(directory)?;
+        let path = directory.join(DATABASE);
+        let engine = match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == 0 => {
+                return Err(OpenError::new(OpenErrorKind::Corrupted, &path, "it is empty"));
+            }
+            Ok(_) => open_existing(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory)?,
+            Err(error) => return Err(OpenError::at(&path, &error)),
+        };
+        let engine: Arc<dyn Engine> = Arc::new(engine);
+        let (mut store, snapshot) = Self::over(engine, randomness, now).map_err(|error| match error {
+            LoadError::NewerFormat(format) => {
+                OpenError::new(OpenErrorKind::NewerFormat, &path, format!("format {format}"))
+            }
+            LoadError::Store(error) => OpenError::of_store(&path, &error),
+        })?;
+        store.lock = Some(lock);
+        Ok((store, snapshot))
+    }
+
+    /// The same over an engine that is open already.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing was changed then.
+    pub fn over(
+        engine: Arc<dyn Engine>,
+        randomness: [u8; 32],
+        now: u64,
+    ) -> Result<(Self, Snapshot), LoadError> {
+        let snapshot = Snapshot::load(&*engine, randomness, now)?;
+        Ok((Self { engine, clock: snapshot.clock, lock: None }, snapshot))
+    }
+
+    /// Starts the store's threads. `notify` is called from them once per batch of answers, and must not
+    /// block: it wakes the loop, which then takes them.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(self, notify: impl Fn() + Send + Sync + 'static) -> io::Result<StoreHandle> {
+        StoreHandle::start(&self.engine, self.clock, self.lock, notify)
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| OpenError::at(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::new(OpenErrorKind::Locked, directory, "")),
+        Err(TryLockError::Error(error)) => Err(OpenError::at(&path, &error)),
+    }
+}
+
+fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
+    // Tells a file that may not be used from a disk that fails: the engine's errors do not.
+    let usable = OpenOptions::new().read(true).write(true).open(path);
+    usable.map_err(|error| OpenError::at(path, &error))?;
+    RedbEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
+}
+
+/// Makes an empty database that appears in the directory only when it is complete, so that an empty or
+/// half-written one can be told for what it is: damaged.
+fn create(directory: &Path) -> Result<RedbEngine, OpenError> {
+    let (path, new) = (directory.join(DATABASE), directory.join(DATABASE_NEW));
+    let make = || -> Result<(), StoreError> {
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        drop(RedbEngine::create(&new)?);
+        fs::rename(&new, &path)?;
+        Ok(File::open(directory)?.sync_all()?)
+    };
+    make().map_err(|error| OpenError::of_store(&path, &error))?;
+    open_existing(&path)
+}

@@ -1,0 +1,263 @@
+//! The layout of keys and values: the one copy in code of the byte map in docs/store.md.
+//!
+//! This file owns bytes. It must not know an engine or a request. Everything is big-endian; lengths are
+//! fixed, but for one run of bytes at a record's end.
+
+use e2e_protocol::ids::{
+    Fingerprint, KeyId, MODULUS_BYTES, Modulus, Name, RelayId, SIGNATURE_BYTES, Sequence,
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Chunk, PrekeyBatchRecord, PrekeyCount, SignedPrekeyRecord, StoreError, StoredMailbox, StoredUser,
+    limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX},
+};
+
+/// The version of these layouts, in `Meta`. An older daemon refuses a newer one.
+pub(super) const FORMAT: u32 = 1;
+
+/// Keys of `Meta`: u32, 32 bytes, u32, u64.
+pub(super) const META_FORMAT: &[u8] = b"format";
+pub(super) const META_RELAY_ID: &[u8] = b"relay-id";
+pub(super) const META_BOOT: &[u8] = b"boot";
+pub(super) const META_CLOCK: &[u8] = b"clock";
+
+/// Key of a slot's one record in `Users`, `IdentityKeys`, `Mailboxes`, `SignedPrekeys`; it also sorts before
+/// all the records of that slot in the other tables.
+pub(super) fn slot_key(slot: u32) -> Vec<u8> {
+    slot.to_be_bytes().to_vec()
+}
+
+/// Key in `Chunks`: slot 4, last sequence 8.
+pub(super) fn chunk_key(slot: u32, last: Sequence) -> Vec<u8> {
+    [&slot.to_be_bytes()[..], &last.0.to_be_bytes()[..]].concat()
+}
+
+/// Key in `PrekeyBatches`: slot 4, batch 1, index 1. Index 0 is the head, then come the keys from 1 on.
+pub(super) fn prekey_key(slot: u32, batch: u8, index: u8) -> Vec<u8> {
+    [&slot.to_be_bytes()[..], &[batch, index]].concat()
+}
+
+/// SHA-256 of a modulus; its first 8 bytes are the key's id.
+pub(super) fn modulus_hash(modulus: &Modulus) -> [u8; 32] {
+    Sha256::digest(modulus).into()
+}
+
+pub(super) fn key_id(modulus: &Modulus) -> KeyId {
+    let [a, b, c, d, e, f, g, h, ..] = modulus_hash(modulus);
+    KeyId([a, b, c, d, e, f, g, h])
+}
+
+/// Takes a record apart from its front. Whatever does not fit is corruption.
+struct Fields<'a> {
+    rest: &'a [u8],
+    record: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    fn of(rest: &'a [u8], record: &'static str) -> Self {
+        Self { rest, record }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let (field, rest) = self.rest.split_first_chunk().ok_or_else(|| self.malformed())?;
+        self.rest = rest;
+        Ok(*field)
+    }
+
+    fn u8(&mut self) -> Result<u8, StoreError> {
+        self.take().map(u8::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, StoreError> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, StoreError> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn end(&self) -> Result<(), StoreError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed()) }
+    }
+
+    fn malformed(&self) -> StoreError {
+        StoreError::malformed(self.record)
+    }
+}
+
+/// The slot at the front of a key.
+pub(super) fn slot_of_key(key: &[u8]) -> Result<u32, StoreError> {
+    Fields::of(key, "key").u32()
+}
+
+/// A value of `Meta` that is a u32.
+pub(super) fn parse_u32(value: &[u8]) -> Result<u32, StoreError> {
+    let mut fields = Fields::of(value, "meta");
+    let number = fields.u32()?;
+    fields.end().map(|()| number)
+}
+
+/// A value of `Meta` that is a u64.
+pub(super) fn parse_u64(value: &[u8]) -> Result<u64, StoreError> {
+    let mut fields = Fields::of(value, "meta");
+    let number = fields.u64()?;
+    fields.end().map(|()| number)
+}
+
+/// The relay's id in `Meta`.
+pub(super) fn parse_relay_id(value: &[u8]) -> Result<RelayId, StoreError> {
+    let mut fields = Fields::of(value, "meta");
+    let id = RelayId(fields.take()?);
+    fields.end().map(|()| id)
+}
+
+/// How much of a batch of one-time prekeys has been handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchUse {
+    pub(super) count: u8,
+    /// The keys 1 to `used` were handed out and are deleted.
+    pub(super) used: u8,
+}
+
+/// The record in `Users`: generation 4, fingerprint 32, kid(SPK) 8, number of batches 1,
+/// that many times (count 1, used 1), name 1 to 32.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) generation: u32,
+    pub(super) name: Name,
+    pub(super) fingerprint: Fingerprint,
+    /// Zero: none.
+    pub(super) signed_prekey: KeyId,
+    /// Of the signed prekey in force, in the order of their arrival.
+    pub(super) batches: Vec<BatchUse>,
+}
+
+impl User {
+    pub(super) fn emit(&self) -> Vec<u8> {
+        let mut record = Vec::with_capacity(96);
+        record.extend(self.generation.to_be_bytes());
+        record.extend(self.fingerprint.0);
+        record.extend(self.signed_prekey.0);
+        record.push(u8::try_from(self.batches.len()).unwrap_or(u8::MAX));
+        record.extend(self.batches.iter().flat_map(|batch| [batch.count, batch.used]));
+        record.extend(self.name.as_bytes());
+        record
+    }
+
+    pub(super) fn parse(value: &[u8]) -> Result<Self, StoreError> {
+        let mut fields = Fields::of(value, "user");
+        let generation = fields.u32()?;
+        let fingerprint = Fingerprint(fields.take()?);
+        let signed_prekey = KeyId(fields.take()?);
+        let batches = (0..fields.u8()?).map(|_| {
+            let [count, used] = fields.take()?;
+            let possible = used <= count && usize::from(count) <= BATCH_KEYS_MAX;
+            if possible { Ok(BatchUse { count, used }) } else { Err(fields.malformed()) }
+        });
+        let batches: Vec<_> = batches.collect::<Result<_, _>>()?;
+        let name = Name::parse(fields.rest).map_err(|_| fields.malformed())?;
+        if batches.len() > PREKEY_BATCHES_MAX {
+            return Err(fields.malformed());
+        }
+        Ok(Self { generation, name, fingerprint, signed_prekey, batches })
+    }
+
+    pub(super) fn prekeys(&self) -> PrekeyCount {
+        let left = self.batches.iter().map(|batch| batch.count - batch.used).sum();
+        PrekeyCount { signed_prekey: self.signed_prekey, one_time_left: left }
+    }
+
+    pub(super) fn stored(&self, slot: u32) -> StoredUser {
+        let (generation, name, fingerprint) = (self.generation, self.name, self.fingerprint);
+        StoredUser { slot, generation, name, fingerprint, prekeys: self.prekeys() }
+    }
+}
+
+/// The record in `IdentityKeys`: modulus 256.
+pub(super) fn parse_modulus(value: &[u8]) -> Result<Modulus, StoreError> {
+    let mut fields = Fields::of(value, "key");
+    let modulus = fields.take::<MODULUS_BYTES>()?;
+    fields.end().map(|()| modulus)
+}
+
+/// The record in `Mailboxes`: acked 8, durable 8, messages 8, bytes 8.
+pub(super) fn emit_mailbox(mailbox: &StoredMailbox) -> Vec<u8> {
+    let fields = [mailbox.acked.0, mailbox.durable.0, mailbox.messages, mailbox.bytes];
+    fields.map(u64::to_be_bytes).concat()
+}
+
+pub(super) fn parse_mailbox(slot: u32, value: &[u8]) -> Result<StoredMailbox, StoreError> {
+    let mut fields = Fields::of(value, "mailbox");
+    let (acked, durable) = (Sequence(fields.u64()?), Sequence(fields.u64()?));
+    let mailbox = StoredMailbox { slot, acked, durable, messages: fields.u64()?, bytes: fields.u64()? };
+    fields.end().map(|()| mailbox)
+}
+
+/// Bytes of a chunk's record before its messages.
+const CHUNK_HEAD_BYTES: usize = 12;
+
+/// The record in `Chunks`: first 8, messages 4, then the frames. Its last sequence is in its key.
+pub(super) fn emit_chunk(chunk: &Chunk) -> Vec<u8> {
+    let mut record = Vec::with_capacity(CHUNK_HEAD_BYTES + chunk.bytes.len());
+    record.extend(chunk.first.0.to_be_bytes());
+    record.extend(chunk.messages.to_be_bytes());
+    record.extend(&chunk.bytes);
+    record
+}
+
+/// What a chunk's record says of itself: its number of messages and the length of its frames.
+pub(super) fn parse_chunk_size(value: &[u8]) -> Result<(u32, u64), StoreError> {
+    let mut fields = Fields::of(value, "chunk");
+    fields.u64()?;
+    Ok((fields.u32()?, fields.rest.len() as u64))
+}
+
+pub(super) fn parse_chunk(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError> {
+    let mut key = Fields::of(key, "chunk");
+    key.u32()?;
+    let last = Sequence(key.u64()?);
+    let mut fields = Fields::of(value, "chunk");
+    let (first, messages) = (Sequence(fields.u64()?), fields.u32()?);
+    Ok(Chunk { first, last, messages, bytes: fields.rest.to_vec() })
+}
+
+/// The record in `SignedPrekeys`: made 8, profile 1, signature 256, modulus 256.
+pub(super) fn emit_signed_prekey(prekey: &SignedPrekeyRecord) -> Vec<u8> {
+    let made = prekey.made.to_be_bytes();
+    [&made[..], &[prekey.profile], &prekey.signature, &prekey.modulus].concat()
+}
+
+pub(super) fn parse_signed_prekey(value: &[u8]) -> Result<SignedPrekeyRecord, StoreError> {
+    let mut fields = Fields::of(value, "signed prekey");
+    let (made, profile) = (fields.u64()?, fields.u8()?);
+    let prekey = SignedPrekeyRecord { made, profile, signature: fields.take()?, modulus: fields.take()? };
+    fields.end().map(|()| prekey)
+}
+
+/// The head of a batch in `PrekeyBatches`: signature 256, then 32 for each key of the batch.
+pub(super) struct BatchHead {
+    pub(super) signature: [u8; SIGNATURE_BYTES],
+    pub(super) hashes: Vec<[u8; 32]>,
+}
+
+impl BatchHead {
+    pub(super) fn of(batch: &PrekeyBatchRecord) -> Self {
+        Self { signature: batch.signature, hashes: batch.moduli.iter().map(modulus_hash).collect() }
+    }
+
+    pub(super) fn emit(&self) -> Vec<u8> {
+        [&self.signature[..], self.hashes.as_flattened()].concat()
+    }
+
+    pub(super) fn parse(value: &[u8]) -> Result<Self, StoreError> {
+        let mut fields = Fields::of(value, "prekey batch");
+        let signature = fields.take()?;
+        let (hashes, rest) = fields.rest.as_chunks();
+        if rest.is_empty() {
+            Ok(Self { signature, hashes: hashes.to_vec() })
+        } else {
+            Err(fields.malformed())
+        }
+    }
+}

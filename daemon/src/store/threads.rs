@@ -1,0 +1,288 @@
+//! The threads around the store, and the handle that the event loop holds.
+//!
+//! One thread commits: it takes what is queued at that moment, makes one commit of it, and answers. One
+//! thread reads. This file owns the queues and the waiting; what requests mean is elsewhere (`batch`,
+//! `committer`, `reading`).
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io, mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Committer, Completion, Engine, Request, StoreError,
+    limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX},
+    reading,
+};
+
+/// What the event loop sees of the store. Dropped, it flushes and stops the threads, as
+/// [`StoreHandle::shutdown`] does.
+#[derive(Debug)]
+pub struct StoreHandle {
+    shared: Arc<Shared>,
+    ready: VecDeque<Completion>,
+    threads: Vec<JoinHandle<()>>,
+    /// The state directory is ours as long as this is open: let go last.
+    _lock: Option<File>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queues: Mutex<Queues>,
+    /// Wakes the committing thread.
+    commits: Condvar,
+    /// Wakes the reading thread.
+    reads: Condvar,
+    completions: Mutex<VecDeque<Completion>>,
+    in_flight_bytes: AtomicUsize,
+    /// The relay's clock as last observed, Unix milliseconds.
+    clock: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    commits: VecDeque<Request>,
+    /// How many of `commits` somebody waits for.
+    urgent: usize,
+    /// Since when there is something in `commits`.
+    since: Option<Instant>,
+    reads: VecDeque<Request>,
+    /// A read failed: the engine has to be reopened.
+    failure: Option<StoreError>,
+    stopping: bool,
+    /// The committing thread waits and is to be woken. It saves a system call per request that it does not.
+    committer_waits: bool,
+}
+
+impl StoreHandle {
+    /// Starts the threads over `engine`, and lets go of `lock` when they have ended. `notify` is called by either thread after it has answered.
+    pub(super) fn start(
+        engine: &Arc<dyn Engine>,
+        clock: u64,
+        lock: Option<File>,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queues: Mutex::default(),
+            commits: Condvar::new(),
+            reads: Condvar::new(),
+            completions: Mutex::default(),
+            in_flight_bytes: AtomicUsize::new(0),
+            clock: AtomicU64::new(clock),
+        });
+        let (ready, threads) = (VecDeque::new(), Vec::new());
+        let mut handle = Self { shared: Arc::clone(&shared), ready, threads, _lock: lock };
+        let notify = Arc::new(notify);
+        let (committer, commit_shared, commit_notify) =
+            (Committer::new(Arc::clone(engine)), Arc::clone(&shared), Arc::clone(&notify));
+        handle.spawn("store-commit", move || commit_loop(&commit_shared, committer, &*commit_notify))?;
+        let engine = Arc::clone(engine);
+        handle.spawn("store-read", move || read_loop(&shared, &*engine, &*notify))?;
+        Ok(handle)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(body)?);
+        Ok(())
+    }
+
+    /// Tells the store the relay's time, Unix milliseconds. Each commit records the latest, so that time never
+    /// runs backwards across restarts. Once per turn of the loop is enough.
+    pub fn observe_clock(&self, now: u64) {
+        self.shared.clock.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Queues a request. It never waits for the disk.
+    pub fn submit(&self, request: Request) {
+        self.shared.in_flight_bytes.fetch_add(request.payload_bytes(), Ordering::Relaxed);
+        let mut queues = self.shared.lock();
+        if reading::is_read(&request) {
+            queues.reads.push_back(request);
+            self.shared.reads.notify_one();
+            return;
+        }
+        let urgent = !matches!(request, Request::Acked { .. });
+        let first = queues.commits.is_empty();
+        queues.urgent += usize::from(urgent);
+        queues.commits.push_back(request);
+        if first {
+            queues.since = Some(Instant::now());
+        }
+        if queues.committer_waits && (urgent || first || queues.commits.len() == BATCH_REQUESTS_MAX) {
+            queues.committer_waits = false;
+            self.shared.commits.notify_one();
+        }
+    }
+
+    /// The next answer, if there is one.
+    pub fn try_completion(&mut self) -> Option<Completion> {
+        if self.ready.is_empty() {
+            mem::swap(&mut self.ready, &mut *self.shared.completions());
+        }
+        self.ready.pop_front()
+    }
+
+    /// Bytes of messages that were submitted and are not answered yet.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.shared.in_flight_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Carries out everything that is queued, stops the threads, and gives the answers not yet taken.
+    pub fn shutdown(mut self) -> Vec<Completion> {
+        self.stop();
+        let mut rest = Vec::from(mem::take(&mut self.ready));
+        rest.extend(self.shared.completions().drain(..));
+        rest
+    }
+
+    fn stop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.commits.notify_all();
+        self.shared.reads.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("store: a thread ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn completions(&self) -> MutexGuard<'_, VecDeque<Completion>> {
+        self.completions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn answer(&self, completions: impl IntoIterator<Item = Completion>, notify: &dyn Fn()) {
+        let mut queue = self.completions();
+        let before = queue.len();
+        queue.extend(completions);
+        let after = queue.len();
+        drop(queue);
+        if after > before {
+            notify();
+        }
+    }
+}
+
+/// What the committing thread does next.
+enum Step {
+    Commit(Vec<Request>),
+    /// A read failed with this.
+    Fail(StoreError),
+    Retry,
+    Stop,
+}
+
+fn commit_loop(shared: &Shared, mut committer: Committer, notify: &dyn Fn()) {
+    let mut retry_at = None;
+    loop {
+        match next_step(shared, retry_at) {
+            Step::Commit(requests) => {
+                let completions = committer.handle_batch(&requests, shared.clock());
+                let bytes = requests.iter().map(Request::payload_bytes).sum();
+                drop(requests);
+                shared.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                shared.answer(completions, notify);
+            }
+            Step::Fail(error) => committer.handle_failure(&error),
+            Step::Retry => {
+                retry_at = None;
+                committer.retry(shared.clock());
+            }
+            Step::Stop => break,
+        }
+        retry_at = match committer.retry_after() {
+            None => None,
+            Some(wait) => retry_at.or_else(|| Some(Instant::now() + wait)),
+        };
+    }
+    if retry_at.is_some() {
+        // The last chance for acknowledgements that could not be written.
+        committer.retry(shared.clock());
+    }
+}
+
+/// Waits until there is something to do.
+fn next_step(shared: &Shared, retry_at: Option<Instant>) -> Step {
+    let mut queues = shared.lock();
+    loop {
+        if let Some(error) = queues.failure.take() {
+            return Step::Fail(error);
+        }
+        let now = Instant::now();
+        let full = queues.urgent > 0 || queues.stopping || queues.commits.len() >= BATCH_REQUESTS_MAX;
+        let due = queues.since.map(|since| if full { now } else { since + ACKED_ALONE_WAIT });
+        if due.is_some_and(|due| due <= now) {
+            return Step::Commit(queues.take_batch(now));
+        } else if queues.stopping {
+            return Step::Stop;
+        } else if retry_at.is_some_and(|retry_at| retry_at <= now) {
+            return Step::Retry;
+        }
+        let wake_at = [due, retry_at].into_iter().flatten().min();
+        let wait = wake_at.map_or(Duration::MAX, |wake_at| wake_at - now);
+        queues.committer_waits = true;
+        (queues, _) = shared.commits.wait_timeout(queues, wait).unwrap_or_else(PoisonError::into_inner);
+        queues.committer_waits = false;
+    }
+}
+
+impl Queues {
+    /// The oldest requests, as many as one commit may hold: at least one, if there is one.
+    fn take_batch(&mut self, now: Instant) -> Vec<Request> {
+        let (mut count, mut bytes) = (0, 0);
+        for request in self.commits.iter().take(BATCH_REQUESTS_MAX) {
+            if bytes >= BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += request.payload_bytes();
+            count += 1;
+        }
+        let batch: Vec<_> = self.commits.drain(..count).collect();
+        self.urgent -= batch.iter().filter(|request| !matches!(request, Request::Acked { .. })).count();
+        self.since = if self.commits.is_empty() { None } else { Some(now) };
+        batch
+    }
+}
+
+fn read_loop(shared: &Shared, engine: &dyn Engine, notify: &dyn Fn()) {
+    loop {
+        let mut queues = shared.lock();
+        let request = loop {
+            match queues.reads.pop_front() {
+                Some(request) => break request,
+                None if queues.stopping => return,
+                None => queues = shared.reads.wait(queues).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(queues);
+        let (completion, failure) = reading::answer(engine, &request);
+        if failure.is_some() {
+            shared.lock().failure = failure;
+            shared.commits.notify_one();
+        }
+        shared.answer(completion, notify);
+    }
+}
