@@ -67,6 +67,10 @@ impl Changes {
     }
 
     fn delete_range(&mut self, mut from: Vec<u8>, mut to: Vec<u8>) {
+        let put: Vec<_> = self.put.range(from.clone()..=to.clone()).map(|(key, _)| key.clone()).collect();
+        for key in put {
+            self.put.remove(&key);
+        }
         // Join it with what it overlaps: a range that reaches into it from below, and those that start in it.
         if let Some((below, below_to)) = self.gone.range(..=from.clone()).next_back()
             && *below_to >= from
@@ -78,10 +82,6 @@ impl Changes {
             if let Some(end) = self.gone.remove(&key) {
                 to = to.max(end);
             }
-        }
-        let put: Vec<_> = self.put.range(from.clone()..=to.clone()).map(|(key, _)| key.clone()).collect();
-        for key in put {
-            self.put.remove(&key);
         }
         self.gone.insert(from, to);
     }

@@ -1,0 +1,219 @@
+//! What the tests of the store share: directories, engines, requests.
+#![allow(dead_code, clippy::unwrap_used)] // not every test file uses all of it
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+};
+
+use e2e_protocol::ids::{Fingerprint, Modulus, Name, Sequence};
+use e2e_relayd::store::{
+    Applied, Completion, Engine, MemoryEngine, PrekeyBatchRecord, RedbEngine, Request, SignedPrekeyRecord,
+    StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
+};
+
+pub const NOW: u64 = 1_700_000_000_000;
+
+/// A new empty directory, removed with everything in it at the end.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("e2e-store-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a test over every engine. It is told how to close and open the engine again.
+pub fn over_each_engine(test: impl Fn(&dyn Engine)) {
+    test(&MemoryEngine::new());
+    let dir = TempDir::new();
+    test(&RedbEngine::create(&dir.join("test.redb")).unwrap());
+}
+
+/// Carries out requests that must not fail.
+pub fn apply(engine: &dyn Engine, requests: &[Request]) -> Vec<Completion> {
+    let Applied { completions, failure } = apply_batch(engine, requests, NOW);
+    assert!(failure.is_none(), "{failure:?}");
+    completions
+}
+
+/// Messages `first` to `last`, told from others by their bytes.
+pub fn append(slot: u32, first: u64, last: u64, message_bytes: usize) -> Request {
+    let bytes = (first..=last).flat_map(|sequence| message(slot, sequence, message_bytes)).collect();
+    let messages = u32::try_from(last - first + 1).unwrap();
+    Request::Append { slot, first: Sequence(first), last: Sequence(last), messages, bytes }
+}
+
+pub fn message(slot: u32, sequence: u64, message_bytes: usize) -> Vec<u8> {
+    let mark = u64::from(slot).wrapping_mul(31).wrapping_add(sequence).to_be_bytes();
+    mark.into_iter().cycle().take(message_bytes).collect()
+}
+
+pub fn acked(slot: u32, acked: u64, messages_left: u64, bytes_left: u64) -> Request {
+    Request::Acked { slot, acked: Sequence(acked), messages_left, bytes_left }
+}
+
+pub fn read(slot: u32, after: u64, bytes_max: usize) -> Request {
+    Request::ReadBacklog { slot, after: Sequence(after), bytes_max, token: 1 }
+}
+
+/// First and last sequence of each chunk that a read gives.
+pub fn chunks(engine: &dyn Engine, slot: u32, after: u64, bytes_max: usize) -> Vec<(u64, u64)> {
+    let Some(Completion::Backlog { result, .. }) = apply(engine, &[read(slot, after, bytes_max)]).pop() else {
+        unreachable!("a read is answered by a backlog")
+    };
+    result.unwrap().iter().map(|chunk| (chunk.first.0, chunk.last.0)).collect()
+}
+
+/// Every message after `after`, as bytes.
+pub fn backlog_bytes(engine: &dyn Engine, slot: u32, after: u64) -> Vec<u8> {
+    let Some(Completion::Backlog { result, .. }) = apply(engine, &[read(slot, after, usize::MAX)]).pop() else {
+        unreachable!("a read is answered by a backlog")
+    };
+    result.unwrap().into_iter().flat_map(|chunk| chunk.bytes).collect()
+}
+
+pub fn register(slot: u32, generation: u32, name: &str) -> Request {
+    Request::Register {
+        slot,
+        generation,
+        name: Name::parse(name.as_bytes()).unwrap(),
+        fingerprint: Fingerprint([u8::try_from(generation).unwrap(); 32]),
+        identity_key: Box::new(modulus(generation)),
+        token: 7,
+    }
+}
+
+/// Not a key, but as long as one, and told from others.
+pub fn modulus(seed: u32) -> Modulus {
+    let mut modulus = [0; 256];
+    for (place, byte) in modulus.chunks_exact_mut(4).zip(std::iter::repeat(seed.to_be_bytes())) {
+        place.copy_from_slice(&byte);
+    }
+    modulus
+}
+
+pub fn signed_prekey(seed: u32) -> SignedPrekeyRecord {
+    SignedPrekeyRecord { modulus: modulus(seed), made: NOW, profile: 0, signature: modulus(seed + 1) }
+}
+
+/// `count` one-time prekeys with the seeds from `first` on, for the signed prekey made of `signed`.
+pub fn batch(signed: u32, first: u32, count: u32) -> PrekeyBatchRecord {
+    PrekeyBatchRecord {
+        signed_prekey: key_id(signed),
+        signature: modulus(first),
+        moduli: (first..first + count).map(modulus).collect(),
+    }
+}
+
+pub fn key_id(seed: u32) -> e2e_protocol::ids::KeyId {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(modulus(seed));
+    e2e_protocol::ids::KeyId(hash[..8].try_into().unwrap())
+}
+
+pub fn publish(slot: u32, signed: Option<SignedPrekeyRecord>, batch: Option<PrekeyBatchRecord>) -> Request {
+    Request::Publish { slot, signed_prekey: signed.map(Box::new), batch: batch.map(Box::new), token: 8 }
+}
+
+pub fn take(slot: u32, one_time: bool) -> Request {
+    Request::TakeBundle { slot, one_time, token: 9 }
+}
+
+/// An engine whose commits fail when told to, as a disk does: either nothing of the commit is there
+/// afterwards or, worse, all of it. Then everything fails until it is reopened.
+pub struct FailingEngine {
+    pub inner: Arc<dyn Engine>,
+    /// Fails the commit that counts this down to zero.
+    commits_until_failure: AtomicUsize,
+    /// Whether the failing commit is carried out all the same.
+    applied_all_the_same: bool,
+    /// How often reopening fails then.
+    reopen_failures: AtomicUsize,
+    poisoned: std::sync::atomic::AtomicBool,
+    kind: StoreErrorKind,
+}
+
+impl FailingEngine {
+    pub fn new(inner: Arc<dyn Engine>, kind: StoreErrorKind, applied_all_the_same: bool) -> Self {
+        Self {
+            inner,
+            commits_until_failure: AtomicUsize::new(0),
+            applied_all_the_same,
+            reopen_failures: AtomicUsize::new(0),
+            poisoned: false.into(),
+            kind,
+        }
+    }
+
+    /// The `commit`-th commit from now on fails (1: the next), and then `reopens` attempts to reopen.
+    pub fn fail(&self, commit: usize, reopens: usize) {
+        self.commits_until_failure.store(commit, Ordering::SeqCst);
+        self.reopen_failures.store(reopens, Ordering::SeqCst);
+    }
+
+    fn working(&self) -> Result<(), StoreError> {
+        if self.poisoned.load(Ordering::SeqCst) { Err(self.error()) } else { Ok(()) }
+    }
+
+    fn error(&self) -> StoreError {
+        StoreError::new(self.kind, "injected")
+    }
+}
+
+impl Engine for FailingEngine {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.working()?;
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.working()?;
+        self.inner.scan(table, from, to, visit)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        self.working()?;
+        let count = |left: usize| left.checked_sub(1);
+        let left = self.commits_until_failure.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
+        if left != Ok(1) {
+            return self.inner.commit(writes);
+        }
+        self.poisoned.store(true, Ordering::SeqCst);
+        if self.applied_all_the_same {
+            self.inner.commit(writes)?;
+        }
+        Err(self.error())
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let count = |left: usize| left.checked_sub(1);
+        if self.reopen_failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).is_ok() {
+            return Err(self.error());
+        }
+        self.poisoned.store(false, Ordering::SeqCst);
+        self.inner.reopen()
+    }
+}
