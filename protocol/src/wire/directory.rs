@@ -163,7 +163,7 @@ impl<'a> BundleParts<'a> {
 /// ENTRY: the directory's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The request's.
+    /// The request's; not zero.
     pub request: u32,
     /// Resolved once, used in SEND.
     pub uid: Uid,
@@ -180,7 +180,7 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
-        let request = reader.u32()?;
+        let request = reader.u32().filter(|request| *request != 0)?;
         let (uid, fingerprint) = (Uid(reader.u64()?), Fingerprint(*reader.array()?));
         let parts = reader.u8()?;
         reader.zero(1)?;
@@ -286,7 +286,7 @@ impl<'a> Publish<'a> {
 /// PUBLISHED: what was published is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The request's.
+    /// The request's; not zero.
     pub request: u32,
     /// The signed prekey in force.
     pub signed_prekey: KeyId,
@@ -297,7 +297,7 @@ pub struct Published {
 impl Published {
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
-        let request = reader.u32()?;
+        let request = reader.u32().filter(|request| *request != 0)?;
         let (signed_prekey, prekeys_left) = (KeyId(*reader.array()?), reader.u16()?);
         reader.zero(2)?;
         reader.end(Self { request, signed_prekey, prekeys_left })

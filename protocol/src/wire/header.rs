@@ -155,8 +155,8 @@ fn flags_fit(frame_type: FrameType, flags: u16) -> bool {
     }
 }
 
-/// Step 6: whether a body of this type can have this length. What depends on a count inside it is
-/// looked at with the fields, in step 8.
+/// Step 6: whether a body of this type can have this length, for some name, text and counts. That
+/// it is the length for these is looked at with the fields, in step 8.
 fn length_fits(frame_type: FrameType, bytes: usize) -> bool {
     match frame_type {
         FrameType::Hello | FrameType::Ping | FrameType::Pong => bytes == 8,
@@ -166,11 +166,17 @@ fn length_fits(frame_type: FrameType, bytes: usize) -> bool {
         FrameType::Error => (13..=133).contains(&bytes),
         FrameType::Send | FrameType::Deliver => bytes > ROUTING_BYTES && bytes <= BODY_BYTES_MAX,
         FrameType::Notice => bytes == ROUTING_BYTES + 36,
-        FrameType::Ack => bytes > 12 && (bytes - 12).is_multiple_of(32),
-        FrameType::Result => bytes >= 28 && (bytes - 28).is_multiple_of(32),
+        FrameType::Ack => (44..=16_396).contains(&bytes) && (bytes - 12).is_multiple_of(32),
+        FrameType::Result => (28..=16_412).contains(&bytes) && (bytes - 28).is_multiple_of(32),
         FrameType::Lookup => (17..=49).contains(&bytes),
-        FrameType::Entry => bytes >= 50,
-        FrameType::Publish => bytes > 8,
+        // The address; with the bundle; with a one-time prekey, where name and count fill every gap.
+        FrameType::Entry => matches!(bytes, 50..=81 | 827..=858 | 1_372..=1_883),
+        // A signed prekey (529 too); a batch of 1 to 16; both.
+        FrameType::Publish => {
+            let batch = (529..=4_369).contains(&bytes) && (bytes - 273).is_multiple_of(256);
+            let both = (1_050..=4_890).contains(&bytes) && (bytes - 794).is_multiple_of(256);
+            batch || both
+        }
         FrameType::Published => bytes == 16,
     }
 }

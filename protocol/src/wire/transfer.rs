@@ -145,7 +145,7 @@ impl<'a> Outcome<'a> {
         let fits = (code == ResultCode::Refused) == (reason.0 != 0)
             && (code == ResultCode::Refused || retry_after_seconds == 0)
             && first.0 != 0
-            && first.0.checked_add(u64::from(count)).is_some();
+            && first.0.checked_add(u64::from(count - 1)).is_some();
         reader.end(fits.then_some(Self {
             lane,
             first,
@@ -159,7 +159,8 @@ impl<'a> Outcome<'a> {
 
     /// The numbers that it is about.
     pub fn numbers(&self) -> impl Iterator<Item = Number> + use<> {
-        (self.first.0..self.first.0.saturating_add(u64::from(self.count))).map(Number)
+        let first = self.first.0;
+        (0..self.count).map(move |index| Number(first.saturating_add(u64::from(index))))
     }
 }
 
