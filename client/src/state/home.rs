@@ -1,0 +1,158 @@
+//! The home directory on a real disk.
+//!
+//! Owns: modes (0700 and 0600), file locks, and what fsync is done when. Must not know which files
+//! there are. The steps are those of [`Disk`].
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::Folder;
+use super::disk::{Disk, Guard};
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// The file that is locked for each read-change-write.
+const LOCK: &str = "lock";
+
+/// The client's home directory.
+#[derive(Debug)]
+pub struct Home {
+    root: PathBuf,
+}
+
+struct LockedFile {
+    // Closing the file is what unlocks it.
+    _file: File,
+}
+
+impl Guard for LockedFile {}
+
+impl Home {
+    /// Opens a home, and makes its directories where they are missing.
+    ///
+    /// # Errors
+    /// What the disk says; `PermissionDenied` if it is open to other users and can't be closed to them.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        for folder in Folder::ALL {
+            let path = if folder == Folder::Top { root.clone() } else { root.join(folder.path()) };
+            DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&path)?;
+        }
+        let mode = fs::metadata(&root)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            fs::set_permissions(&root, fs::Permissions::from_mode(FOLDER_MODE))?;
+        }
+        let home = Self { root };
+        // The folders' own names must survive what is written into them.
+        home.sync("")?;
+        Ok(home)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+
+    fn open_to_lock(&self, path: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        options.open(self.path(path))
+    }
+}
+
+impl Disk for Home {
+    fn lock(&self) -> io::Result<Box<dyn Guard>> {
+        let file = self.open_to_lock(LOCK)?;
+        file.lock()?;
+        Ok(Box::new(LockedFile { _file: file }))
+    }
+
+    fn claim(&self, path: &str) -> io::Result<Option<Box<dyn Guard>>> {
+        let file = self.open_to_lock(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(LockedFile { _file: file }))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn read(&self, path: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let mut file = match File::open(self.path(path)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // With room for all of it and one byte more, reading never grows the buffer, and so
+        // leaves no copy of a secret behind.
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::FileTooLarge)?;
+        let mut content = Zeroizing::new(Vec::with_capacity(bytes.saturating_add(1)));
+        file.read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(folder))? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        crash_point();
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(FILE_MODE).open(self.path(path))?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        crash_point();
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        crash_point();
+        match fs::remove_file(self.path(path)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync(&self, folder: &str) -> io::Result<()> {
+        crash_point();
+        File::open(self.path(folder))?.sync_all()
+    }
+}
+
+/// For black-box tests, and in debug builds only: with `E2E_CRASH_AT=k` in the environment the
+/// process is killed before the k-th step that changes the disk, counted from 1.
+#[cfg(debug_assertions)]
+fn crash_point() {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    static CRASH_AT: OnceLock<Option<u64>> = OnceLock::new();
+
+    let crash_at = CRASH_AT.get_or_init(|| std::env::var("E2E_CRASH_AT").ok()?.parse().ok());
+    if Some(STEPS.fetch_add(1, Ordering::Relaxed) + 1) == *crash_at {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn crash_point() {}
