@@ -32,4 +32,8 @@ pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
 pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Memory that the engine may use to keep pages, in bytes. Beyond it pages are read again.
-pub const ENGINE_CACHE_BYTES: usize = 4 * 1024 * 1024;
+pub const ENGINE_CACHE_BYTES: usize = 2 * 1024 * 1024;
+
+/// A database of up to this many bytes is read and verified as a whole when it is opened. A larger one is
+/// opened in constant time, and damage in it shows when it is met.
+pub const OPEN_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;

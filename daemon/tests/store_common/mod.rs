@@ -16,13 +16,13 @@ use e2e_relayd::store::{
     StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
 };
 
-pub const NOW: u64 = 1_700_000_000_000;
+pub(crate) const NOW: u64 = 1_700_000_000_000;
 
 /// A new empty directory, removed with everything in it at the end.
-pub struct TempDir(PathBuf);
+pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("e2e-store-{}-{number}", std::process::id()));
@@ -30,11 +30,11 @@ impl TempDir {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -46,56 +46,58 @@ impl Drop for TempDir {
 }
 
 /// Runs a test over every engine. It is told how to close and open the engine again.
-pub fn over_each_engine(test: impl Fn(&dyn Engine)) {
+pub(crate) fn over_each_engine(test: impl Fn(&dyn Engine)) {
     test(&MemoryEngine::new());
     let dir = TempDir::new();
     test(&RedbEngine::create(&dir.join("test.redb")).unwrap());
 }
 
 /// Carries out requests that must not fail.
-pub fn apply(engine: &dyn Engine, requests: &[Request]) -> Vec<Completion> {
+pub(crate) fn apply(engine: &dyn Engine, requests: &[Request]) -> Vec<Completion> {
     let Applied { completions, failure } = apply_batch(engine, requests, NOW);
     assert!(failure.is_none(), "{failure:?}");
     completions
 }
 
 /// Messages `first` to `last`, told from others by their bytes.
-pub fn append(slot: u32, first: u64, last: u64, message_bytes: usize) -> Request {
+pub(crate) fn append(slot: u32, first: u64, last: u64, message_bytes: usize) -> Request {
     let bytes = (first..=last).flat_map(|sequence| message(slot, sequence, message_bytes)).collect();
     let messages = u32::try_from(last - first + 1).unwrap();
     Request::Append { slot, first: Sequence(first), last: Sequence(last), messages, bytes }
 }
 
-pub fn message(slot: u32, sequence: u64, message_bytes: usize) -> Vec<u8> {
+pub(crate) fn message(slot: u32, sequence: u64, message_bytes: usize) -> Vec<u8> {
     let mark = u64::from(slot).wrapping_mul(31).wrapping_add(sequence).to_be_bytes();
     mark.into_iter().cycle().take(message_bytes).collect()
 }
 
-pub fn acked(slot: u32, acked: u64, messages_left: u64, bytes_left: u64) -> Request {
+pub(crate) fn acked(slot: u32, acked: u64, messages_left: u64, bytes_left: u64) -> Request {
     Request::Acked { slot, acked: Sequence(acked), messages_left, bytes_left }
 }
 
-pub fn read(slot: u32, after: u64, bytes_max: usize) -> Request {
+pub(crate) fn read(slot: u32, after: u64, bytes_max: usize) -> Request {
     Request::ReadBacklog { slot, after: Sequence(after), bytes_max, token: 1 }
 }
 
 /// First and last sequence of each chunk that a read gives.
-pub fn chunks(engine: &dyn Engine, slot: u32, after: u64, bytes_max: usize) -> Vec<(u64, u64)> {
-    let Some(Completion::Backlog { result, .. }) = apply(engine, &[read(slot, after, bytes_max)]).pop() else {
+pub(crate) fn chunks(engine: &dyn Engine, slot: u32, after: u64, bytes_max: usize) -> Vec<(u64, u64)> {
+    let Some(Completion::Backlog { result, .. }) = apply(engine, &[read(slot, after, bytes_max)]).pop()
+    else {
         unreachable!("a read is answered by a backlog")
     };
     result.unwrap().iter().map(|chunk| (chunk.first.0, chunk.last.0)).collect()
 }
 
 /// Every message after `after`, as bytes.
-pub fn backlog_bytes(engine: &dyn Engine, slot: u32, after: u64) -> Vec<u8> {
-    let Some(Completion::Backlog { result, .. }) = apply(engine, &[read(slot, after, usize::MAX)]).pop() else {
+pub(crate) fn backlog_bytes(engine: &dyn Engine, slot: u32, after: u64) -> Vec<u8> {
+    let Some(Completion::Backlog { result, .. }) = apply(engine, &[read(slot, after, usize::MAX)]).pop()
+    else {
         unreachable!("a read is answered by a backlog")
     };
     result.unwrap().into_iter().flat_map(|chunk| chunk.bytes).collect()
 }
 
-pub fn register(slot: u32, generation: u32, name: &str) -> Request {
+pub(crate) fn register(slot: u32, generation: u32, name: &str) -> Request {
     Request::Register {
         slot,
         generation,
@@ -107,7 +109,7 @@ pub fn register(slot: u32, generation: u32, name: &str) -> Request {
 }
 
 /// Not a key, but as long as one, and told from others.
-pub fn modulus(seed: u32) -> Modulus {
+pub(crate) fn modulus(seed: u32) -> Modulus {
     let mut modulus = [0; 256];
     for (place, byte) in modulus.chunks_exact_mut(4).zip(std::iter::repeat(seed.to_be_bytes())) {
         place.copy_from_slice(&byte);
@@ -115,12 +117,12 @@ pub fn modulus(seed: u32) -> Modulus {
     modulus
 }
 
-pub fn signed_prekey(seed: u32) -> SignedPrekeyRecord {
+pub(crate) fn signed_prekey(seed: u32) -> SignedPrekeyRecord {
     SignedPrekeyRecord { modulus: modulus(seed), made: NOW, profile: 0, signature: modulus(seed + 1) }
 }
 
 /// `count` one-time prekeys with the seeds from `first` on, for the signed prekey made of `signed`.
-pub fn batch(signed: u32, first: u32, count: u32) -> PrekeyBatchRecord {
+pub(crate) fn batch(signed: u32, first: u32, count: u32) -> PrekeyBatchRecord {
     PrekeyBatchRecord {
         signed_prekey: key_id(signed),
         signature: modulus(first),
@@ -128,24 +130,28 @@ pub fn batch(signed: u32, first: u32, count: u32) -> PrekeyBatchRecord {
     }
 }
 
-pub fn key_id(seed: u32) -> e2e_protocol::ids::KeyId {
+pub(crate) fn key_id(seed: u32) -> e2e_protocol::ids::KeyId {
     use sha2::Digest;
     let hash = sha2::Sha256::digest(modulus(seed));
     e2e_protocol::ids::KeyId(hash[..8].try_into().unwrap())
 }
 
-pub fn publish(slot: u32, signed: Option<SignedPrekeyRecord>, batch: Option<PrekeyBatchRecord>) -> Request {
+pub(crate) fn publish(
+    slot: u32,
+    signed: Option<SignedPrekeyRecord>,
+    batch: Option<PrekeyBatchRecord>,
+) -> Request {
     Request::Publish { slot, signed_prekey: signed.map(Box::new), batch: batch.map(Box::new), token: 8 }
 }
 
-pub fn take(slot: u32, one_time: bool) -> Request {
+pub(crate) fn take(slot: u32, one_time: bool) -> Request {
     Request::TakeBundle { slot, one_time, token: 9 }
 }
 
 /// An engine whose commits fail when told to, as a disk does: either nothing of the commit is there
 /// afterwards or, worse, all of it. Then everything fails until it is reopened.
-pub struct FailingEngine {
-    pub inner: Arc<dyn Engine>,
+pub(crate) struct FailingEngine {
+    pub(crate) inner: Arc<dyn Engine>,
     /// Fails the commit that counts this down to zero.
     commits_until_failure: AtomicUsize,
     /// Whether the failing commit is carried out all the same.
@@ -157,7 +163,7 @@ pub struct FailingEngine {
 }
 
 impl FailingEngine {
-    pub fn new(inner: Arc<dyn Engine>, kind: StoreErrorKind, applied_all_the_same: bool) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Engine>, kind: StoreErrorKind, applied_all_the_same: bool) -> Self {
         Self {
             inner,
             commits_until_failure: AtomicUsize::new(0),
@@ -169,7 +175,7 @@ impl FailingEngine {
     }
 
     /// The `commit`-th commit from now on fails (1: the next), and then `reopens` attempts to reopen.
-    pub fn fail(&self, commit: usize, reopens: usize) {
+    pub(crate) fn fail(&self, commit: usize, reopens: usize) {
         self.commits_until_failure.store(commit, Ordering::SeqCst);
         self.reopen_failures.store(reopens, Ordering::SeqCst);
     }
