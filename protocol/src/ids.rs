@@ -188,3 +188,12 @@ opaque_bytes! {
     /// All zero: the recipient's client could not open the message.
     Receipt, 32
 }
+opaque_bytes! {
+    /// An end-to-end session: the first 16 bytes of its transcript hash (spec/crypto.md).
+    SessionId, 16
+}
+opaque_bytes! {
+    /// A message's identity from end to end: 16 random bytes inside the envelope, the same in every
+    /// attempt to deliver it, so that the recipient shows it once (spec/crypto.md).
+    MessageId, 16
+}

@@ -1,1 +1,61 @@
-//! Sessions.
+//! The end-to-end layer: keys, sessions and messages that no relay can read.
+//!
+//! It does no I/O, reads no clock and has no random source: `now_ms` (Unix milliseconds) and `rng`
+//! (a ChaCha20Rng seeded by the system) are arguments. Secrets erase themselves and do not print.
+//! The construction, RLY1, is spec/crypto.md, which decides; it has no proof.
+//!
+//! The way of a message: [`Peer::encrypt`] makes a [`Sealed`] of a [`Plaintext`], starting a session
+//! with a [`Bundle`] if none stands (`pace` says how often). At the other end [`Peer::decrypt`] takes
+//! the [`Inbox`] and gives the [`Plaintext`] back, with the [`Record`] and the receipt that [`judge`]
+//! compares at the sender. State is committed between each step and what it sends.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `kdf`, `oaep`, `pss`, `cbc`, `key_pair`, `secret` | one primitive each |
+//! | `identity`, `prekeys`, `bundle` | the keys of a client, and what of them is published |
+//! | `init`, `chain`, `message`, `envelope`, `plaintext` | bytes and derivations of a session |
+//! | `session`, `skipped`, `records`, `peer` | what is kept |
+//! | `pace`, `init_memory`, `limits` | what is not allowed |
+//! | `receipt`, `reject` | how it ends |
+
+mod bundle;
+mod cbc;
+mod chain;
+mod codec;
+mod envelope;
+mod identity;
+mod init;
+mod init_memory;
+mod kdf;
+mod key_pair;
+pub mod limits;
+mod message;
+mod oaep;
+mod pace;
+mod peer;
+mod plaintext;
+mod prekeys;
+mod pss;
+mod receipt;
+mod records;
+mod reject;
+mod secret;
+mod session;
+mod skipped;
+
+
+pub use bundle::{BadBundle, Bundle, OneTime, Profile, PublishedBatch, PublishedSpk};
+pub use codec::Corrupt;
+pub use envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX, TAG_BYTES};
+pub use identity::{Identity, Me};
+pub use init::{INIT_BYTES, INIT_WITH_OPK_BYTES};
+pub use init_memory::InitMemory;
+pub use key_pair::{KeyPair, PRIME_BYTES};
+pub use peer::{EncryptError, Inbox, Opened, OpenedMessage, Peer, Sealed};
+pub use plaintext::{Kind, Plaintext};
+pub use prekeys::{BatchError, Prekeys};
+pub use receipt::{Answer, judge};
+pub use records::{Changed, Record, Records};
+pub use reject::{Reject, RejectReason};
+/// What `rng` has to be.
+pub use rsa::rand_core::CryptoRng;

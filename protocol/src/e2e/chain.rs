@@ -1,0 +1,73 @@
+//! The hash chain of one epoch: every step gives one message key and forgets how it came about.
+//!
+//! This file owns the chain key and the next number. It must not know sessions, nor keep what was
+//! skipped (`skipped`). Source: spec/crypto.md, "A message".
+
+use super::codec::{Corrupt, Reader, Writer};
+use super::kdf::derive_by_mac;
+use super::limits::CHAIN_MESSAGES_MAX;
+use super::secret::Secret;
+
+/// A chain key and the number of the message whose key comes next.
+#[derive(Clone)]
+pub(crate) struct Chain {
+    key: Secret,
+    next: u32,
+}
+
+/// A chain moved past one message, with what was passed on the way.
+pub(crate) struct Advanced {
+    pub(crate) chain: Chain,
+    pub(crate) message_key: Secret,
+    pub(crate) skipped: Vec<(u32, Secret)>,
+}
+
+impl Chain {
+    pub(crate) fn new(key: Secret) -> Self {
+        Self { key, next: 0 }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.next >= CHAIN_MESSAGES_MAX
+    }
+
+    /// The next message's number and key; the chain key is replaced.
+    pub(crate) fn step(&mut self) -> Option<(u32, Secret)> {
+        if self.is_full() {
+            return None;
+        }
+        let number = self.next;
+        let message_key = derive_by_mac(&self.key, "RLY1/mk");
+        self.key = derive_by_mac(&self.key, "RLY1/ck");
+        self.next += 1;
+        Some((number, message_key))
+    }
+
+    /// A copy moved past `number`, if that is still ahead and within the chain. The original stays:
+    /// nothing is known to be authentic yet.
+    pub(crate) fn advanced_past(&self, number: u32) -> Option<Advanced> {
+        if number < self.next {
+            return None;
+        }
+        let mut chain = self.clone();
+        let mut skipped = Vec::new();
+        loop {
+            let (at, message_key) = chain.step()?;
+            if at == number {
+                return Some(Advanced { chain, message_key, skipped });
+            }
+            skipped.push((at, message_key));
+        }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        out.array(self.key.as_bytes());
+        out.u32(self.next);
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let key = Secret::decode(input)?;
+        let next = input.u32()?;
+        if next <= CHAIN_MESSAGES_MAX { Ok(Self { key, next }) } else { Err(Corrupt) }
+    }
+}

@@ -1,0 +1,157 @@
+//! The envelope: header, preamble, wrapped key, encrypted data and tag, as bytes.
+//!
+//! ```text
+//!   0        1      2       4         20      24       28      32         34     36      40      56
+//!   +--------+------+-------+---------+-------+--------+-------+----------+------+-------+-------+
+//!   | vers 1 | type | zero  | sid     | epoch | number | prior | preamble | ek   | data  | iv    |
+//!   | = 1    | 1    | 2     | 16      | 4     | 4      | 4     | len 2    | len 2| len 4 | 16    |
+//!   +--------+------+-------+---------+-------+--------+-------+----------+------+-------+-------+
+//!   | preamble (0, 1041 or 1297) | ek 256 | data 128 to 12288 | tag 32 |
+//!   +----------------------------+--------+-------------------+--------+
+//! ```
+//!
+//! This file owns the offsets and which lengths fit together. It must not know keys or sessions.
+//! Source: spec/crypto.md, "Envelope".
+
+use super::cbc::BLOCK_BYTES;
+use super::init::{INIT_BYTES, INIT_WITH_OPK_BYTES};
+use super::limits::{CHAIN_MESSAGES_MAX, DATA_BYTES_MAX};
+use super::oaep::Wrapped;
+use super::plaintext;
+use crate::ids::{MODULUS_BYTES, SessionId};
+use crate::login::notation::HASH_BYTES;
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 56;
+
+/// Bytes of the tag.
+pub const TAG_BYTES: usize = HASH_BYTES;
+
+/// Bytes of the wrapped key (`strict`).
+pub(crate) const EK_BYTES: usize = MODULUS_BYTES;
+
+/// Bytes of an envelope beside its data, with the longest preamble.
+pub const OVERHEAD_BYTES_MAX: usize = HEADER_BYTES + INIT_WITH_OPK_BYTES + EK_BYTES + TAG_BYTES;
+
+const VERSION: u8 = 1;
+
+pub(crate) type Iv = [u8; BLOCK_BYTES];
+pub(crate) type Tag = [u8; TAG_BYTES];
+
+/// The tag with which every envelope ends.
+pub(crate) const TYPE_BARE: u8 = 1;
+pub(crate) const TYPE_INIT: u8 = 2;
+
+/// Where a message stands: its session, epoch and number in the epoch's chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) sid: SessionId,
+    pub(crate) epoch: u32,
+    pub(crate) number: u32,
+}
+
+/// An envelope's parts, borrowed from its bytes; all lengths fit.
+pub(crate) struct Envelope<'a> {
+    pub(crate) place: Place,
+    pub(crate) iv: &'a Iv,
+    /// The header's bytes as they came, for the tag.
+    pub(crate) header: &'a [u8; HEADER_BYTES],
+    /// Empty, or an INIT.
+    pub(crate) preamble: &'a [u8],
+    pub(crate) ek: &'a Wrapped,
+    pub(crate) data: &'a [u8],
+    pub(crate) tag: &'a Tag,
+}
+
+/// Not an envelope that this version takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl<'a> Envelope<'a> {
+    /// Step 1 of receiving: every bound that needs no key.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed)?;
+        let fields = Header::parse(header)?;
+        let (preamble, body) = body.split_at_checked(fields.preamble_bytes).ok_or(Malformed)?;
+        let (ek, body) = body.split_first_chunk::<EK_BYTES>().ok_or(Malformed)?;
+        let (data, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(Malformed)?;
+        if data.len() != fields.data_bytes {
+            return Err(Malformed);
+        }
+        Ok(Self { place: fields.place, iv: fields.iv, header, preamble, ek, data, tag })
+    }
+}
+
+/// The header's fields that decide anything, checked.
+struct Header<'a> {
+    place: Place,
+    iv: &'a Iv,
+    preamble_bytes: usize,
+    data_bytes: usize,
+}
+
+impl<'a> Header<'a> {
+    fn parse(header: &'a [u8; HEADER_BYTES]) -> Result<Self, Malformed> {
+        let ([version, kind, zero @ ..], rest) = header.split_first_chunk::<4>().ok_or(Malformed)?;
+        let (sid, rest) = rest.split_first_chunk().ok_or(Malformed)?;
+        let (epoch, rest) = u32_field(rest)?;
+        let (number, rest) = u32_field(rest)?;
+        let (prior, rest) = u32_field(rest)?;
+        let (preamble_bytes, rest) = u16_field(rest)?;
+        let (ek_bytes, rest) = u16_field(rest)?;
+        let (data_bytes, rest) = u32_field(rest)?;
+        let iv = rest.try_into().map_err(|_| Malformed)?;
+
+        let preamble_bytes = usize::from(preamble_bytes);
+        let preamble_fits = match *kind {
+            TYPE_BARE => preamble_bytes == 0,
+            TYPE_INIT => matches!(preamble_bytes, INIT_BYTES | INIT_WITH_OPK_BYTES),
+            _ => false,
+        };
+        let data_bytes = usize::try_from(data_bytes).map_err(|_| Malformed)?;
+        // Epoch 0 is the only one of this version, and no chain came before it.
+        let place_fits = epoch == 0 && prior == 0 && number < CHAIN_MESSAGES_MAX;
+        let sizes_fit = preamble_fits
+            && usize::from(ek_bytes) == EK_BYTES
+            && data_bytes <= DATA_BYTES_MAX
+            && plaintext::is_padded_length(data_bytes);
+        if *version != VERSION || *zero != [0, 0] || !place_fits || !sizes_fit {
+            return Err(Malformed);
+        }
+        let place = Place { sid: SessionId(*sid), epoch, number };
+        Ok(Self { place, iv, preamble_bytes, data_bytes })
+    }
+}
+
+/// Builds a header. The lengths are those of a message that this version makes.
+pub(crate) fn header(place: Place, iv: &Iv, preamble: &[u8], data: &[u8]) -> [u8; HEADER_BYTES] {
+    debug_assert!(preamble.len() <= INIT_WITH_OPK_BYTES && data.len() <= DATA_BYTES_MAX);
+    let kind = if preamble.is_empty() { TYPE_BARE } else { TYPE_INIT };
+    let fields: [&[u8]; 9] = [
+        &[VERSION, kind, 0, 0],
+        &place.sid.0,
+        &place.epoch.to_be_bytes(),
+        &place.number.to_be_bytes(),
+        &0_u32.to_be_bytes(),
+        #[allow(clippy::cast_possible_truncation)] // the assertion above
+        &(preamble.len() as u16).to_be_bytes(),
+        #[allow(clippy::cast_possible_truncation)] // 256
+        &(EK_BYTES as u16).to_be_bytes(),
+        #[allow(clippy::cast_possible_truncation)] // the assertion above
+        &(data.len() as u32).to_be_bytes(),
+        iv,
+    ];
+    let mut header = [0; HEADER_BYTES];
+    header.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+    header
+}
+
+fn u32_field(bytes: &[u8]) -> Result<(u32, &[u8]), Malformed> {
+    let (field, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
+    Ok((u32::from_be_bytes(*field), rest))
+}
+
+fn u16_field(bytes: &[u8]) -> Result<(u16, &[u8]), Malformed> {
+    let (field, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
+    Ok((u16::from_be_bytes(*field), rest))
+}
