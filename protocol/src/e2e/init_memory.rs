@@ -62,6 +62,13 @@ impl InitMemory {
         true
     }
 
+    /// A chain of this peer was received to its end, and a new INIT has to come: gives back what one
+    /// of its INITs took from the budget. An INIT that led nowhere is not given back.
+    pub(crate) fn chain_completed(&mut self, peer: &Name) {
+        let oldest = self.decrypted.iter().position(|done| done.peer == *peer);
+        oldest.map(|oldest| self.decrypted.remove(oldest));
+    }
+
     pub(crate) fn remember(&mut self, peer: &Name, th: &TranscriptHash, secrets: StartSecrets) {
         let of_peer = self.waiting.iter().filter(|waiting| waiting.peer == *peer).count();
         let oldest = if of_peer >= INITS_WAITING_MAX {

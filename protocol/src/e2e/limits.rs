@@ -51,9 +51,10 @@ pub const SESSIONS_MAX: usize = 4;
 pub const SESSION_IDLE_MS_MAX: u64 = 30 * DAY_MS;
 
 /// Most INITs remembered for one peer and signed prekey; a further one is rejected.
-pub const INITS_REMEMBERED_MAX: usize = 64;
+pub const INITS_REMEMBERED_MAX: usize = 256;
 
-/// Most INITs of one peer that a process decrypts in [`INIT_WINDOW_MS`]; a further one is rejected.
+/// Most INITs of one peer that a process decrypts in [`INIT_WINDOW_MS`]; a further one is rejected. A
+/// chain that was received to its end gives its INIT back.
 pub const INITS_PER_PEER_MAX: usize = 8;
 
 /// Most INITs of names without a pin that a process decrypts in [`INIT_WINDOW_MS`], all together.

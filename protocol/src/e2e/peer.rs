@@ -14,7 +14,6 @@ pub use receive::{Inbox, Opened, OpenedMessage};
 pub use send::{EncryptError, Sealed};
 
 use super::codec::{Corrupt, Reader, Writer};
-use super::init::TranscriptHash;
 use super::limits::{INITS_REMEMBERED_MAX, SESSION_IDLE_MS_MAX, SESSIONS_MAX, SPKS_MAX};
 use super::pace::Pace;
 use super::session::{Half, Initiator, Session, Standing};
@@ -33,8 +32,8 @@ pub struct Peer {
     /// In the order in which they were made.
     sessions: Vec<Session>,
     skipped: SkippedKeys,
-    /// INITs that opened a session, with the signed prekey that they used.
-    inits: Vec<(KeyId, TranscriptHash)>,
+    /// Sessions that INITs of the peer ever opened, with the signed prekey that these used.
+    inits: Vec<(KeyId, SessionId)>,
     pace: Pace,
 }
 
@@ -89,7 +88,7 @@ impl Peer {
     }
 
     /// The state to keep. Layout: version 1, name 4+n, pin 1+32, last made 8, count 4 and sessions,
-    /// count 4 and skipped keys 64 each, count 4 and INITs 8+32 each, pace 11.
+    /// count 4 and skipped keys 64 each, count 4 and INITs 8+16 each, pace 11.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Writer::new(STATE_VERSION);
@@ -101,9 +100,9 @@ impl Peer {
         self.sessions.iter().for_each(|session| session.encode(&mut out));
         self.skipped.encode(&mut out);
         out.count(self.inits.len());
-        for (spk, th) in &self.inits {
+        for (spk, sid) in &self.inits {
             out.array(&spk.0);
-            out.array(th);
+            out.array(&sid.0);
         }
         self.pace.encode(&mut out);
         out.finish()
@@ -123,7 +122,7 @@ impl Peer {
         let sessions = (0..sessions).map(|_| Session::decode(&mut input)).collect::<Result<_, _>>()?;
         let skipped = SkippedKeys::decode(&mut input)?;
         let inits = input.count(INITS_REMEMBERED_MAX * SPKS_MAX)?;
-        let inits = (0..inits).map(|_| Ok((KeyId(*input.array()?), *input.array()?)));
+        let inits = (0..inits).map(|_| Ok((KeyId(*input.array()?), SessionId(*input.array()?))));
         let inits = inits.collect::<Result<_, _>>()?;
         let pace = Pace::decode(&mut input)?;
         input.finish()?;

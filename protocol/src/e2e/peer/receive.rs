@@ -131,7 +131,7 @@ impl Peer {
         if let Some(start) = start {
             self.begin(start, inbox, spk, now_ms);
         }
-        let missing = self.use_up(place, advanced, now_ms);
+        let missing = self.use_up(place, advanced, inbox.inits, now_ms);
         let plaintext = self.finish(inbox, &envelope, (&th, &context), spk, &message_key, rng);
         let plaintext = plaintext.map_err(|reason| Reject { reason, commit: true })?;
         // (6) What the commit takes.
@@ -184,37 +184,43 @@ impl Peer {
     /// The first valid tag of a session: it stands, its initiator is pinned, its one-time prekey is
     /// erased, and its INIT can't be used again.
     fn begin(&mut self, start: Start, inbox: &mut Inbox<'_>, spk: KeyId, now_ms: u64) {
-        let th = start.session.th;
         self.pin = Some(start.pin);
         if let Some(opk) = &start.opk {
             inbox.prekeys.erase_opk(&spk, opk);
         }
         self.inits.retain(|(spk, _)| inbox.prekeys.spk_modulus(spk).is_some());
-        self.inits.push((spk, th));
-        inbox.inits.forget(&th);
+        self.inits.push((spk, start.session.sid));
+        inbox.inits.forget(&start.session.th);
         self.add_session(start.session, now_ms);
     }
 
     /// Uses up the number of an authentic message. Gives the numbers that are missing before it.
-    fn use_up(&mut self, place: Place, advanced: Option<Advanced>, now_ms: u64) -> Range<u32> {
-        let first_missing = advanced.as_ref().map_or(place.number, |advanced| {
-            place.number - u32::try_from(advanced.skipped.len()).unwrap_or(place.number)
-        });
-        match advanced {
-            None => self.skipped.erase(place),
-            Some(advanced) => {
-                for (number, key) in advanced.skipped {
-                    self.skipped.insert(Place { number, ..place }, key, now_ms);
-                }
-                if let Some(Half::Responder(half)) = self.session_mut(place.sid).map(|s| &mut s.half) {
-                    half.chain = advanced.chain;
-                }
-            }
-        }
+    fn use_up(
+        &mut self,
+        place: Place,
+        advanced: Option<Advanced>,
+        inits: &mut InitMemory,
+        now_ms: u64,
+    ) -> Range<u32> {
+        let skipped = advanced.as_ref().and_then(|advanced| advanced.skipped.first());
+        let missing = skipped.map_or(place.number, |(first, _)| *first)..place.number;
         if let Some(session) = self.session_mut(place.sid) {
             session.used_ms = now_ms;
         }
-        first_missing..place.number
+        let Some(Advanced { chain, skipped, .. }) = advanced else {
+            self.skipped.erase(place);
+            return missing;
+        };
+        for (number, key) in skipped {
+            self.skipped.insert(Place { number, ..place }, key, now_ms);
+        }
+        if chain.is_full() {
+            inits.chain_completed(&self.name);
+        }
+        if let Some(Half::Responder(half)) = self.session_mut(place.sid).map(|s| &mut s.half) {
+            half.chain = chain;
+        }
+        missing
     }
 
     /// An envelope of an unknown session: evaluates its INIT, without changing this peer.
@@ -239,10 +245,11 @@ impl Peer {
         }
         let received = ReceivedInit::new(&init, self, shown, inbox)?;
         let th = received.th;
-        if self.inits.iter().any(|(_, used)| *used == th) {
+        let sid = session_id(&th);
+        if self.inits.iter().any(|(_, used)| *used == sid) {
             return Err(RejectReason::InitUsed);
         }
-        let authentic = session_id(&th) == envelope.place.sid
+        let authentic = sid == envelope.place.sid
             && check_modulus(init.ratchet).is_ok()
             && public_key::verifies(init.identity, &signed_bytes(&th), init.signature);
         if !authentic {
