@@ -98,7 +98,10 @@ impl Engine for RedbEngine {
     fn reopen(&self) -> Result<(), StoreError> {
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // redb holds a lock on its file: the old one has to go first.
-        guarded(|| Ok(*guard = None))?;
+        guarded(|| {
+            *guard = None;
+            Ok(())
+        })?;
         *guard = Some(guarded(|| open(&self.path).map_err(database_error))?);
         Ok(())
     }

@@ -51,7 +51,8 @@ pub struct StoredMailbox {
     pub acked: Sequence,
     /// The last that was stored.
     pub durable: Sequence,
-    /// Stored messages after `acked`.
+    /// Stored messages after `acked`. After a failed commit it may be too high, until the next
+    /// acknowledgement: a backlog can turn out to be empty.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,

@@ -45,7 +45,7 @@ impl Drop for TempDir {
     }
 }
 
-/// Runs a test over every engine. It is told how to close and open the engine again.
+/// Runs a test over every engine.
 pub(crate) fn over_each_engine(test: impl Fn(&dyn Engine)) {
     test(&MemoryEngine::new());
     let dir = TempDir::new();
@@ -69,6 +69,12 @@ pub(crate) fn append(slot: u32, first: u64, last: u64, message_bytes: usize) -> 
 pub(crate) fn message(slot: u32, sequence: u64, message_bytes: usize) -> Vec<u8> {
     let mark = u64::from(slot).wrapping_mul(31).wrapping_add(sequence).to_be_bytes();
     mark.into_iter().cycle().take(message_bytes).collect()
+}
+
+/// The sequence of a message made by [`message`].
+pub(crate) fn sequence_of(slot: u32, message: &[u8]) -> u64 {
+    let (mark, _) = message.split_first_chunk().unwrap();
+    u64::from_be_bytes(*mark).wrapping_sub(u64::from(slot).wrapping_mul(31))
 }
 
 pub(crate) fn acked(slot: u32, acked: u64, messages_left: u64, bytes_left: u64) -> Request {
