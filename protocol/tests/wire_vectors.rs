@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Expect, Vector, emit, to_hex};
+use common::{Expect, Vector, emit, numbered_rows, to_hex};
 use e2e_protocol::limits::{ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX};
 use e2e_protocol::wire::directory::{SignedPrekey, Whose};
 use e2e_protocol::wire::session::Receive;
@@ -159,25 +159,14 @@ fn every_code_has_a_vector() {
     for code in ErrorCode::ALL {
         assert!(errors.contains(code.name()), "{code} has no ERROR");
     }
-    for (name, place) in common_places() {
-        assert_eq!(place.contains("refused"), reasons.contains(&name), "{name} as the reason of a RESULT");
+    for (_, cells) in numbered_rows("## 7. ") {
+        let (name, place) = (&cells[1], &cells[2]);
+        let refuses = place.contains("refused") || place == "all three";
+        assert_eq!(reasons.contains(name), refuses, "{name} as the reason of a RESULT");
     }
     let mut readers_codes: BTreeSet<&str> = FRAME_ERRORS.iter().map(|error| error.code().name()).collect();
     readers_codes.insert(ErrorCode::UnexpectedFrame.name());
     assert_eq!(found_by_reader, readers_codes);
-}
-
-/// Name and "where" of each row of section 7's table.
-fn common_places() -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(common::spec().join("wire.md")).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| 0x0") && line.split('|').count() == 7);
-    rows.map(|row| {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        // "all three" is how the table says closes, refused and request.
-        let place = if cells[3] == "all three" { "closes, refused, request" } else { cells[3] };
-        (cells[2].to_owned(), place.to_owned())
-    })
-    .collect()
 }
 
 #[test]

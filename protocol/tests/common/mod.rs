@@ -1,6 +1,8 @@
-//! What the tests of the wire format share: reading vector files (spec/vectors/README.md) and emitting
-//! any parsed frame again. Each test binary uses its part of it.
+//! What the tests of the wire format share: reading spec/wire.md and the vector files
+//! (spec/vectors/README.md), and emitting any parsed frame again. Each test binary uses its part of it.
 #![allow(dead_code)]
+
+pub(crate) mod material;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,26 @@ use e2e_protocol::wire::{Frame, FrameType, NoRoom, RoutedMut};
 /// The folder spec/ of this checkout.
 pub(crate) fn spec() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec")
+}
+
+/// The lines of the section of wire.md whose heading starts with `heading`.
+pub(crate) fn section(heading: &str) -> Vec<String> {
+    let text = fs::read_to_string(spec().join("wire.md")).unwrap();
+    let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
+    let lines: Vec<String> = lines.take_while(|line| !line.starts_with("## ")).map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "wire.md has no section {heading}");
+    lines
+}
+
+/// The cells of a section's table rows whose first cell is a number in hex.
+pub(crate) fn numbered_rows(heading: &str) -> Vec<(u16, Vec<String>)> {
+    let rows = section(heading).into_iter().filter(|line| line.starts_with("| 0x"));
+    rows.map(|row| {
+        let cells: Vec<String> =
+            row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        (u16::from_str_radix(&cells[0][2..], 16).unwrap(), cells)
+    })
+    .collect()
 }
 
 /// What a vector's reader must find.
