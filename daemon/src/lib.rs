@@ -1,3 +1,13 @@
 //! The relay's library: its core, its event loop and its store.
+//!
+//! `core` is a state machine without I/O; `event_loop` joins it with sockets and the clock, `store`
+//! with the disk. `limits` names every bound, `reason` every refusal. The binary is in `main.rs`.
 
+pub mod clock;
+pub mod core;
+pub mod event_loop;
+pub mod limits;
+pub mod listen;
+pub mod options;
+pub mod reason;
 pub mod store;

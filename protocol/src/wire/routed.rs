@@ -219,6 +219,13 @@ impl<'a> RoutedMut<'a> {
     }
 }
 
+/// The type and routing fields of the frame that starts at `frame`; for frames that were checked
+/// before they were put there. `None` if not even these are there.
+#[must_use]
+pub fn routing_at(frame: &[u8]) -> Option<(FrameType, Routing)> {
+    Some((FrameType::from_number(*frame.get(header_field::TYPE)?)?, Routing::read(frame)?))
+}
+
 /// The length of the whole frame that starts at `frame`, as its header says; for frames that were
 /// checked before they were put there. `None` if not even the length is there.
 #[must_use]

@@ -1,0 +1,386 @@
+//! From a mailbox to its receiving connection (spec/wire.md, section 6).
+//!
+//! Owns: what is offered next and whether the credit reaches, reading a backlog from the store, and
+//! what a host writes to a socket ([`Core::gather`]). A live message goes from the ring to the socket
+//! as it lies; a backlog goes through the connection's output.
+
+use std::io::IoSlice;
+
+use e2e_protocol::ids::Sequence;
+use e2e_protocol::wire::routed::{frame_bytes_at, routing_at};
+use e2e_protocol::wire::session::Credit;
+use e2e_protocol::wire::{FrameType, RoutedMut, Routing};
+
+use super::connection::Phase;
+use super::mailbox::{Delivery, Kind, Mailbox, Replay};
+use super::timers::Timer;
+use super::{Action, ConnId, Core};
+use crate::store::{Chunk, Request, StoreErrorKind};
+
+/// What the next frame of a backlog came to.
+enum Step {
+    /// It was offered, or there was no need to.
+    Done,
+    /// Its time had run out.
+    Expired(Delivery),
+    /// Credit or room is used up.
+    Wait,
+    /// There is none left.
+    End,
+}
+
+impl Core {
+    /// Looks after a mailbox that changed: offers what can be offered, stores what has to be.
+    pub(super) fn settle_mailbox(&mut self, slot: u32) {
+        let Some(user) = self.users.at(slot) else { return };
+        let receiver = user.receiver;
+        match receiver {
+            Some(id) => self.offer(slot, id),
+            None => self.queue_spill(slot),
+        }
+        let tight = self.pool.is_tight();
+        let ring_bytes_max = self.limits.ring_bytes_per_mailbox / 2;
+        let ack_wait_ms = self.limits.ack_wait_ms;
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        if mailbox.acked_unsaid {
+            self.to_say_acked.push(slot);
+        }
+        let unsafe_bytes = mailbox.unsafe_bytes();
+        if receiver.is_some() && unsafe_bytes > 0 {
+            if !std::mem::replace(&mut mailbox.ack_wait_set, true) {
+                self.timers.set(self.now.monotonic_ms + ack_wait_ms, Timer::AckWait(slot));
+            }
+            if unsafe_bytes > ring_bytes_max || tight {
+                self.queue_spill(slot);
+            }
+        }
+    }
+
+    /// Offers to the receiving connection what its credit reaches.
+    fn offer(&mut self, slot: u32, id: ConnId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Phase::Ready { credit: Some(credit), .. } = connection.phase else { return };
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        if mailbox.is_behind() {
+            self.replay(slot, id, credit);
+            let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+            if mailbox.is_behind() {
+                return;
+            }
+        }
+        let offer_bytes = self.limits.offer_bytes;
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        if mailbox.offer_ring(credit, offer_bytes) {
+            self.flush_later(id);
+        }
+    }
+
+    /// Goes on with a backlog.
+    fn replay(&mut self, slot: u32, id: ConnId, credit: Credit) {
+        loop {
+            match self.replay_step(slot, id, credit) {
+                Step::Done => {}
+                Step::Expired(delivery) => {
+                    if delivery.kind == Kind::Message {
+                        self.tell_expired(slot, &delivery);
+                    }
+                    self.expire(slot, delivery);
+                }
+                Step::Wait => return,
+                Step::End => break,
+            }
+        }
+        let token = self.next_token + 1;
+        let bytes_max = self.limits.replay_bytes;
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        match mailbox.replay {
+            Replay::Asked { .. } => return,
+            Replay::Idle | Replay::Loaded { .. } => mailbox.replay = Replay::Idle,
+        }
+        if mailbox.is_behind() {
+            mailbox.replay = Replay::Asked { token };
+            let after = mailbox.offered;
+            self.next_token = token;
+            self.actions.push_back(Action::Store(Request::ReadBacklog { slot, after, bytes_max, token }));
+        }
+    }
+
+    /// Offers one frame of a loaded backlog.
+    fn replay_step(&mut self, slot: u32, id: ConnId, credit: Credit) -> Step {
+        let (now, output_bytes_max) = (self.now, self.limits.output_bytes_max);
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return Step::End };
+        let Replay::Loaded { bytes, at } = &mut mailbox.replay else { return Step::End };
+        let rest = bytes.get(*at..).unwrap_or_default();
+        let frame = frame_bytes_at(rest).and_then(|count| rest.get(..count));
+        let Some((frame, (frame_type, routing))) = frame.and_then(|f| Some((f, routing_at(f)?))) else {
+            return Step::End;
+        };
+        if routing.sequence > mailbox.released {
+            // The ring has it.
+            mailbox.offered = mailbox.offered.max(mailbox.released);
+            return Step::End;
+        }
+        if routing.sequence <= mailbox.offered {
+            *at += frame.len();
+            return Step::Done;
+        }
+        let delivery = delivery_of(frame_type, &routing, frame.len(), 0);
+        let seen = routing.sequence <= mailbox.offered_before;
+        let expires_ms = routing.time_ms.saturating_add(u64::from(routing.ttl_seconds) * 1_000);
+        if !seen && expires_ms <= now.relay_ms {
+            *at += frame.len();
+            return Step::Expired(delivery);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Step::Wait };
+        let room = connection.output.len() < output_bytes_max;
+        if !room || !credit_reaches(&mailbox.deliveries, mailbox.offered_bytes, credit, frame.len()) {
+            return Step::Wait;
+        }
+        *at += frame.len();
+        let place = connection.output.push_frame(&mut self.outputs, frame);
+        if seen && let Some(mut routed) = RoutedMut::new(place) {
+            routed.mark_redelivered();
+        }
+        mailbox.note_offered(delivery);
+        self.flush_later(id);
+        Step::Done
+    }
+
+    /// An expired message counts as delivered and acknowledged, in its turn.
+    fn expire(&mut self, slot: u32, delivery: Delivery) {
+        if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
+            mailbox.note_offered(Delivery { kind: Kind::Expired, ..delivery });
+        }
+        self.skip_expired(slot);
+        self.touch(slot);
+    }
+
+    pub(super) fn handle_backlog(
+        &mut self,
+        slot: u32,
+        token: u64,
+        result: Result<Vec<Chunk>, StoreErrorKind>,
+    ) {
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        if !matches!(mailbox.replay, Replay::Asked { token: asked } if asked == token) {
+            return;
+        }
+        match result {
+            Ok(chunks) if chunks.is_empty() => {
+                // Nothing is left there: the rest is in the ring, or was acknowledged.
+                mailbox.replay = Replay::Idle;
+                mailbox.offered = mailbox.offered.max(mailbox.released);
+            }
+            Ok(chunks) => {
+                let bytes = chunks.into_iter().map(|chunk| chunk.bytes).reduce(|mut all, chunk| {
+                    all.extend_from_slice(&chunk);
+                    all
+                });
+                let bytes = bytes.unwrap_or_default();
+                mailbox.replay = Replay::Loaded { bytes, at: 0 };
+            }
+            Err(error) => {
+                log::error!("a backlog could not be read: {error}");
+                mailbox.replay = Replay::Idle;
+                self.to_reread.push(slot);
+                return self.store_failed();
+            }
+        }
+        self.touch(slot);
+    }
+
+    /// Whether anything waits to be written to a connection.
+    pub(super) fn has_output(&mut self, id: ConnId) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
+        let waits = connection.output.len() > 0;
+        waits || self.receiving_mailbox(id).is_some_and(|mailbox| mailbox.written_at < mailbox.offered_at)
+    }
+
+    fn receiving_mailbox(&mut self, id: ConnId) -> Option<&mut Mailbox> {
+        let slot = match self.connections.get(id)?.phase {
+            Phase::Ready { slot, credit: Some(_) } => slot,
+            _ => return None,
+        };
+        self.users.at(slot)?.mailbox()
+    }
+
+    /// What can be written to this connection now, in order; returns how many slices were filled.
+    pub fn gather<'a>(&'a mut self, id: ConnId, slices: &mut [IoSlice<'a>]) -> usize {
+        if let Some(output) = self.output(id) {
+            output.close_result();
+        }
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        let output = connection.output.ready();
+        let mailbox = match connection.phase {
+            Phase::Ready { slot, credit: Some(_) } => self.users.mailbox(slot),
+            _ => None,
+        };
+        let ring_first = mailbox.is_some_and(|mailbox| mailbox.mid_write);
+        let mut filled = 0;
+        let put_output = |filled: &mut usize, slices: &mut [IoSlice<'a>]| {
+            if let (false, Some(slot)) = (output.is_empty(), slices.get_mut(*filled)) {
+                *slot = IoSlice::new(output);
+                *filled += 1;
+            }
+        };
+        if !ring_first {
+            put_output(&mut filled, slices);
+        }
+        if let (Some(mailbox), Some(free)) = (mailbox, slices.get_mut(filled..)) {
+            filled += mailbox.ring.gather(mailbox.written_at, mailbox.offered_at, free);
+        }
+        if ring_first {
+            put_output(&mut filled, slices);
+        }
+        filled
+    }
+
+    /// The socket took `count` bytes of what was gathered.
+    pub fn handle_written(&mut self, id: ConnId, count: usize) {
+        let now_ms = self.now.monotonic_ms;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if count > 0 {
+            connection.progress_ms = now_ms;
+        }
+        let output_bytes = connection.output.len();
+        let receives = match connection.phase {
+            Phase::Ready { slot, credit: Some(_) } => Some(slot),
+            _ => None,
+        };
+        let active = receives.and_then(|slot| self.users.at(slot)).and_then(|user| user.active.as_mut());
+        let Some(active) = active else {
+            connection.output.consume(count.min(output_bytes), &mut self.outputs);
+            return self.after_write(id, None);
+        };
+        let mailbox = &mut active.mailbox;
+        let ring_bytes = usize::try_from(mailbox.offered_at - mailbox.written_at).unwrap_or(usize::MAX);
+        let from_ring =
+            if mailbox.mid_write { count.min(ring_bytes) } else { count.saturating_sub(output_bytes) };
+        connection.output.consume(count - from_ring, &mut self.outputs);
+        mailbox.written_at += from_ring as u64;
+        mailbox.mid_write = mailbox.written_at < mailbox.offered_at && (mailbox.mid_write || from_ring > 0);
+        mailbox.release(true, &mut self.pool);
+        self.after_write(id, receives);
+    }
+
+    /// More may be offered, or the connection may be done, now that something was written.
+    fn after_write(&mut self, id: ConnId, receives: Option<u32>) {
+        if let Some(slot) = receives {
+            self.offer(slot, id);
+        }
+        let waits = self.has_output(id);
+        let slow_ms = self.now.monotonic_ms + self.limits.slow_reader_ms;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if waits && !std::mem::replace(&mut connection.slow_reader_set, true) {
+            self.timers.set(slow_ms, Timer::SlowReader(id));
+        } else if !waits {
+            self.flush(id);
+        }
+    }
+}
+
+fn delivery_of(frame_type: FrameType, routing: &Routing, frame_bytes: usize, ring_end: u64) -> Delivery {
+    Delivery {
+        sequence: routing.sequence,
+        sender: routing.peer,
+        lane: routing.lane,
+        number: routing.number,
+        ring_end,
+        frame_bytes: u32::try_from(frame_bytes).unwrap_or(u32::MAX),
+        kind: if frame_type == FrameType::Notice { Kind::Notice } else { Kind::Message },
+    }
+}
+
+fn credit_reaches(
+    deliveries: &std::collections::VecDeque<Delivery>,
+    offered_bytes: u64,
+    credit: Credit,
+    frame_bytes: usize,
+) -> bool {
+    deliveries.len() < credit.messages as usize && offered_bytes + frame_bytes as u64 <= credit.bytes.into()
+}
+
+impl Mailbox {
+    fn note_offered(&mut self, delivery: Delivery) {
+        self.offered = delivery.sequence;
+        self.offered_bytes += u64::from(delivery.frame_bytes);
+        self.deliveries.push_back(delivery);
+    }
+
+    /// Takes a delivery out of the account: it was acknowledged, or counts as that.
+    pub(super) fn acknowledge(&mut self, delivery: &Delivery) {
+        let frame_bytes = u64::from(delivery.frame_bytes);
+        self.acked = delivery.sequence;
+        self.offered_bytes = self.offered_bytes.saturating_sub(frame_bytes);
+        self.safe_at = self.safe_at.max(delivery.ring_end);
+        self.forget(delivery.sequence, frame_bytes);
+    }
+
+    /// Offers frames of the ring, once those offered before are written, as far as the credit reaches;
+    /// returns whether there is something to write.
+    fn offer_ring(&mut self, credit: Credit, offer_bytes: u64) -> bool {
+        if self.written_at < self.offered_at {
+            return true;
+        }
+        let limit = self.offered_at + offer_bytes;
+        while self.offered_at < self.ring.tail().min(limit) {
+            let at = self.offered_at;
+            let seen = self.ring.bytes_at(at);
+            let Some((frame_bytes, (frame_type, routing))) = frame_bytes_at(seen).zip(routing_at(seen))
+            else {
+                debug_assert!(false, "a ring holds whole frames");
+                break;
+            };
+            if !credit_reaches(&self.deliveries, self.offered_bytes, credit, frame_bytes) {
+                break;
+            }
+            if routing.sequence <= self.offered_before
+                && let Some(mut routed) = RoutedMut::new(self.ring.bytes_at_mut(at))
+            {
+                routed.mark_redelivered();
+            }
+            self.offered_at = at + frame_bytes as u64;
+            self.note_offered(delivery_of(frame_type, &routing, frame_bytes, self.offered_at));
+        }
+        self.written_at < self.offered_at
+    }
+
+    /// Takes back what was offered and not begun to be written, since it lies on disk now and need not
+    /// stay in memory. Returns the rest of a frame that is half written.
+    pub(super) fn take_back_unwritten(&mut self) -> Vec<u8> {
+        while let Some(delivery) = self.deliveries.back() {
+            let start = delivery.ring_end.saturating_sub(delivery.frame_bytes.into());
+            if delivery.ring_end == 0 || start < self.written_at {
+                break;
+            }
+            self.offered_bytes = self.offered_bytes.saturating_sub(delivery.frame_bytes.into());
+            self.offered = Sequence(delivery.sequence.0.saturating_sub(1));
+            self.offered_at = start;
+            self.deliveries.pop_back();
+        }
+        let count = usize::try_from(self.offered_at - self.written_at).unwrap_or(0);
+        let rest = self.ring.bytes_at(self.written_at).get(..count).unwrap_or_default().to_vec();
+        self.written_at = self.offered_at;
+        self.mid_write = false;
+        rest
+    }
+}
+
+/// The frames from `from` to `to`, for telling their senders.
+pub(super) fn frames_between(
+    mailbox: &Mailbox,
+    from: u64,
+    to: u64,
+) -> impl Iterator<Item = (u64, FrameType, Routing, u64)> + '_ {
+    let mut at = from.max(mailbox.ring.head());
+    std::iter::from_fn(move || {
+        if at >= to {
+            return None;
+        }
+        let bytes = mailbox.ring.bytes_at(at);
+        let (frame_bytes, (frame_type, routing)) = frame_bytes_at(bytes).zip(routing_at(bytes))?;
+        let start = at;
+        at += frame_bytes as u64;
+        Some((start, frame_type, routing, frame_bytes as u64))
+    })
+}

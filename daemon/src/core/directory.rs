@@ -1,0 +1,206 @@
+//! LOOKUP and PUBLISH (spec/wire.md, section 6).
+//!
+//! Owns: requests to the directory and the answers that a connection waits for. Addresses are in
+//! memory, keys in the store. Must not know what a signature is over: it passes them on.
+
+use e2e_protocol::ids::{Fingerprint, Name, Uid};
+use e2e_protocol::limits::{BODY_BYTES_MAX, HEADER_BYTES, REQUESTS_PENDING_MAX};
+use e2e_protocol::login::check_modulus;
+use e2e_protocol::wire::ErrorCode;
+use e2e_protocol::wire::directory::{
+    BundleParts, Entry, Lookup, OneTimePrekey, Publish, Published, SignedPrekey, Want, Whose,
+};
+
+use super::{Action, ConnId, Core};
+use crate::store::{
+    BundleRecord, PrekeyBatchRecord, PrekeyCount, PublishError, Request, SignedPrekeyRecord, StoreErrorKind,
+};
+
+/// What a connection waits for the store for.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// The WELCOME of a registration.
+    Register(ConnId),
+    /// The answer to this request.
+    Request(ConnId, u32),
+}
+
+/// What an ENTRY says of a user besides the bundle.
+struct Address {
+    uid: Uid,
+    fingerprint: Fingerprint,
+    name: Name,
+}
+
+impl Core {
+    pub(super) fn handle_lookup(&mut self, id: ConnId, lookup: Lookup) {
+        let slot = match lookup.whose {
+            Whose::Name(name) => self.users.slot_of(&name),
+            Whose::Uid(uid) => self.users.with_uid(uid).map(|_| uid.slot()),
+        };
+        let found = slot.and_then(|slot| self.address(slot).map(|address| (slot, address)));
+        let Some((slot, address)) = found else {
+            return self.push_error(id, ErrorCode::UnknownName, lookup.request, "nobody has this name");
+        };
+        if lookup.want == Want::Address {
+            return self.push_entry(id, lookup.request, &address, 0, None);
+        }
+        if self.store_is_failing() {
+            return self.push_error(id, ErrorCode::StoreFailed, lookup.request, "the relay's disk failed");
+        }
+        if let Some(token) = self.ask(id, lookup.request) {
+            let one_time = lookup.want == Want::OneTime;
+            self.actions.push_back(Action::Store(Request::TakeBundle { slot, one_time, token }));
+        }
+    }
+
+    pub(super) fn handle_publish(&mut self, id: ConnId, slot: u32, publish: &Publish<'_>) {
+        let signed_prekey = publish.signed_prekey.map(|prekey| {
+            Box::new(SignedPrekeyRecord {
+                modulus: *prekey.modulus,
+                made: prekey.made_ms,
+                profile: prekey.profile,
+                signature: *prekey.signature,
+            })
+        });
+        let batch = publish.batch.map(|batch| {
+            Box::new(PrekeyBatchRecord {
+                signed_prekey: batch.signed_prekey,
+                signature: *batch.signature,
+                moduli: batch.moduli.to_vec(),
+            })
+        });
+        let mut moduli = signed_prekey
+            .iter()
+            .map(|prekey| &prekey.modulus)
+            .chain(batch.iter().flat_map(|batch| &batch.moduli));
+        if !moduli.all(|modulus| check_modulus(modulus).is_ok()) {
+            return self.push_error(id, ErrorCode::BadBundle, publish.request, "not a modulus of RSA-2048");
+        }
+        if self.store_is_failing() {
+            return self.push_error(id, ErrorCode::StoreFailed, publish.request, "the relay's disk failed");
+        }
+        if let Some(token) = self.ask(id, publish.request) {
+            self.actions.push_back(Action::Store(Request::Publish { slot, signed_prekey, batch, token }));
+        }
+    }
+
+    pub(super) fn handle_published(
+        &mut self,
+        slot: u32,
+        token: u64,
+        result: Result<PrekeyCount, PublishError>,
+    ) {
+        if let (Ok(count), Some(user)) = (&result, self.users.at(slot)) {
+            user.prekeys = *count;
+        }
+        let Some((id, request)) = self.answered(token) else { return };
+        match result {
+            Ok(count) => {
+                let published = Published {
+                    request,
+                    signed_prekey: count.signed_prekey,
+                    prekeys_left: count.one_time_left.into(),
+                };
+                self.push(id, HEADER_BYTES + 16, |out| published.emit(out));
+            }
+            Err(PublishError::BatchesFull) => {
+                self.push_error(id, ErrorCode::PrekeysFull, request, "8 batches are there already");
+            }
+            Err(PublishError::Store(error)) => self.store_error(id, request, error),
+            Err(_) => {
+                let text = "the batch is not for the signed prekey in force";
+                self.push_error(id, ErrorCode::BadBundle, request, text);
+            }
+        }
+    }
+
+    pub(super) fn handle_bundle(
+        &mut self,
+        slot: u32,
+        token: u64,
+        result: Result<Option<Box<BundleRecord>>, StoreErrorKind>,
+    ) {
+        if let (Ok(Some(record)), Some(user)) = (&result, self.users.at(slot)) {
+            user.prekeys = record.left;
+        }
+        let address = self.address(slot);
+        let Some((id, request)) = self.answered(token) else { return };
+        match (result, address) {
+            (Ok(Some(record)), Some(address)) => {
+                let left = record.left.one_time_left.into();
+                self.push_entry(id, request, &address, left, Some(bundle_parts(&record)));
+            }
+            (Ok(_), _) => {
+                self.push_error(id, ErrorCode::NoBundle, request, "this user has published no prekeys yet");
+            }
+            (Err(error), _) => self.store_error(id, request, error),
+        }
+    }
+
+    fn address(&mut self, slot: u32) -> Option<Address> {
+        let user = self.users.at(slot).filter(|user| user.registered)?;
+        let uid = Uid::new(slot, user.generation);
+        Some(Address { uid, fingerprint: user.fingerprint, name: user.name })
+    }
+
+    fn push_entry(
+        &mut self,
+        id: ConnId,
+        request: u32,
+        address: &Address,
+        prekeys_left: u16,
+        bundle: Option<BundleParts<'_>>,
+    ) {
+        let Address { uid, fingerprint, name } = *address;
+        let entry = Entry { request, uid, fingerprint, prekeys_left, name, bundle };
+        self.push(id, HEADER_BYTES + BODY_BYTES_MAX, |out| entry.emit(out));
+    }
+
+    /// Notes that this request waits for the store; `None`, and BUSY said, if too many do.
+    fn ask(&mut self, id: ConnId, request: u32) -> Option<u64> {
+        let full = self.pending.len() >= self.limits.requests_max;
+        let connection = self.connections.get_mut(id)?;
+        if full || connection.requests_pending >= REQUESTS_PENDING_MAX {
+            self.push_error(id, ErrorCode::Busy, request, "too many requests wait for an answer");
+            return None;
+        }
+        connection.requests_pending += 1;
+        let token = self.token();
+        self.pending.insert(token, Pending::Request(id, request));
+        Some(token)
+    }
+
+    /// Who waited for this answer, if they still are there.
+    fn answered(&mut self, token: u64) -> Option<(ConnId, u32)> {
+        let Some(Pending::Request(id, request)) = self.pending.remove(&token) else { return None };
+        let connection = self.connections.get_mut(id)?;
+        connection.requests_pending = connection.requests_pending.saturating_sub(1);
+        let ready = connection.slot().is_some();
+        self.flush_later(id);
+        ready.then_some((id, request))
+    }
+
+    fn store_error(&mut self, id: ConnId, request: u32, error: StoreErrorKind) {
+        log::error!("the directory's disk failed: {error}");
+        self.store_failed();
+        self.push_error(id, ErrorCode::StoreFailed, request, "the relay's disk failed");
+    }
+}
+
+fn bundle_parts(record: &BundleRecord) -> BundleParts<'_> {
+    BundleParts {
+        identity_key: &record.identity_key,
+        signed_prekey: SignedPrekey {
+            modulus: &record.signed_prekey.modulus,
+            made_ms: record.signed_prekey.made,
+            profile: record.signed_prekey.profile,
+            signature: &record.signed_prekey.signature,
+        },
+        one_time: record.one_time.as_ref().map(|one_time| OneTimePrekey {
+            signature: &one_time.signature,
+            modulus: &one_time.modulus,
+            hashes: &one_time.hashes,
+        }),
+    }
+}

@@ -1,0 +1,235 @@
+//! From HELLO to WELCOME (spec/wire.md, section 4).
+//!
+//! Owns: who may log in, register and receive. Must not know what a message is. Verifying a
+//! signature is what costs here, so each turn verifies a bounded number and further logins wait.
+
+use e2e_protocol::ids::{Fingerprint, Nonce, Uid};
+use e2e_protocol::limits::{HEADER_BYTES, LANE_WINDOW, SESSION_VERSION, TTL_SECONDS_MAX};
+use e2e_protocol::login::{Login, check_modulus, fingerprint, verify_login, verify_token_proof};
+use e2e_protocol::wire::ErrorCode;
+use e2e_protocol::wire::session::{Challenge, Hello, Proof, Purpose, Receive, Registration, Welcome};
+use rand_chacha::rand_core::Rng;
+
+use super::connection::{PendingProof, Phase};
+use super::directory::Pending;
+use super::timers::Timer;
+use super::{ConnId, Core};
+use crate::store::{Request, StoreErrorKind};
+
+/// Why a PROOF is refused, in a word for the peer.
+struct Refusal(ErrorCode, &'static str);
+
+const LOGIN_FAILED: Refusal = Refusal(ErrorCode::LoginFailed, "unknown name, other key, or bad signature");
+
+impl Core {
+    pub(super) fn handle_hello(&mut self, id: ConnId, hello: Hello) {
+        if !(hello.version_min..=hello.version_max).contains(&SESSION_VERSION) {
+            return self.end(id, ErrorCode::UnsupportedVersion, "this relay speaks session version 1");
+        }
+        let registration = self.admission.registration;
+        if hello.purpose == Purpose::Register && registration == Registration::Closed {
+            return self.end(id, ErrorCode::RegistrationClosed, "this relay takes no new names");
+        }
+        let mut nonce = Nonce::ZERO;
+        self.rng.fill_bytes(&mut nonce.0);
+        let challenge = Challenge { version: SESSION_VERSION, registration, relay_id: self.relay_id, nonce };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Challenged { version: SESSION_VERSION, purpose: hello.purpose, nonce };
+        }
+        self.push(id, HEADER_BYTES + 68, |out| challenge.emit(out));
+    }
+
+    pub(super) fn handle_proof(&mut self, id: ConnId, proof: &Proof<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Phase::Challenged { version, purpose, nonce } = connection.phase else { return };
+        connection.phase = Phase::Proving(Box::new(PendingProof {
+            version,
+            purpose,
+            nonce,
+            receive: proof.receive,
+            identity_key: *proof.identity_key,
+            signature: *proof.signature,
+            token_proof: *proof.token_proof,
+            name: proof.name,
+        }));
+        self.logins.push_back(id);
+    }
+
+    /// Verifies as many waiting logins as one turn may.
+    pub(super) fn verify_logins(&mut self) {
+        for _ in 0..self.limits.verifications_per_turn {
+            let Some(id) = self.logins.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if !matches!(connection.phase, Phase::Proving(_)) {
+                continue;
+            }
+            // Taken out and not put back: what comes next is Registering, Ready or Ending.
+            let Phase::Proving(proof) = std::mem::replace(&mut connection.phase, Phase::Hello) else {
+                continue;
+            };
+            if let Err(Refusal(code, text)) = self.verify_login(id, &proof) {
+                self.end(id, code, text);
+            }
+        }
+    }
+
+    /// Unknown name and wrong key cost the same as a good login: each verifies one signature.
+    fn verify_login(&mut self, id: ConnId, proof: &PendingProof) -> Result<(), Refusal> {
+        check_modulus(&proof.identity_key).map_err(|_| LOGIN_FAILED)?;
+        let claimed = fingerprint(&proof.identity_key);
+        let login = Login {
+            version: proof.version,
+            purpose: proof.purpose,
+            relay_id: &self.relay_id,
+            nonce: &proof.nonce,
+            name: &proof.name,
+            fingerprint: &claimed,
+        };
+        verify_login(&proof.identity_key, &login, &proof.signature).map_err(|_| LOGIN_FAILED)?;
+        let owner = self.users.slot_of(&proof.name).and_then(|slot| {
+            self.users.at(slot).map(|user| (slot, user.fingerprint == claimed, user.registered))
+        });
+        match (owner, proof.purpose) {
+            (Some((slot, true, true)), _) => self.admit(id, slot, proof.receive),
+            (Some((_, true, false)), _) => {
+                Err(Refusal(ErrorCode::Busy, "this name is being registered by another connection"))
+            }
+            (Some(_), Purpose::Register) => {
+                Err(Refusal(ErrorCode::NameTaken, "the name belongs to another key"))
+            }
+            (Some(_) | None, Purpose::Login) => Err(LOGIN_FAILED),
+            (None, Purpose::Register) => {
+                let token_fits = self.admission.registration != Registration::Token
+                    || self
+                        .admission
+                        .tokens
+                        .iter()
+                        .any(|token| verify_token_proof(token, &login, &proof.token_proof));
+                if !token_fits {
+                    return Err(Refusal(ErrorCode::BadToken, "a registration token is needed"));
+                }
+                self.register(id, proof, claimed)
+            }
+        }
+    }
+
+    fn register(&mut self, id: ConnId, proof: &PendingProof, claimed: Fingerprint) -> Result<(), Refusal> {
+        if self.store_is_failing() {
+            return Err(Refusal(ErrorCode::StoreFailed, "the relay cannot store names at the moment"));
+        }
+        const FULL: Refusal = Refusal(ErrorCode::DirectoryFull, "the relay has no room for another name");
+        if self.users.count() >= self.limits.names_max {
+            return Err(FULL);
+        }
+        let generation = self.new_generation();
+        let slot = self.users.reserve(proof.name, claimed, generation).ok_or(FULL)?;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Registering { receive: proof.receive };
+        }
+        let token = self.token();
+        self.pending.insert(token, Pending::Register(id));
+        self.actions.push_back(super::Action::Store(Request::Register {
+            slot,
+            generation,
+            name: proof.name,
+            fingerprint: claimed,
+            identity_key: Box::new(proof.identity_key),
+            token,
+        }));
+        Ok(())
+    }
+
+    pub(super) fn handle_registered(&mut self, slot: u32, token: u64, result: Result<(), StoreErrorKind>) {
+        let Some(Pending::Register(id)) = self.pending.remove(&token) else { return };
+        let receive = match self.connections.get(id).map(|connection| &connection.phase) {
+            Some(Phase::Registering { receive }) => Some(*receive),
+            _ => None,
+        };
+        if let Err(error) = result {
+            log::error!("a name could not be stored: {error}");
+            self.users.unreserve(slot);
+            self.store_failed();
+            return self.end(id, ErrorCode::StoreFailed, "the relay could not store the name");
+        }
+        if let Some(user) = self.users.at(slot) {
+            user.registered = true;
+            log::info!("registered {}", user.name);
+        }
+        // The name is its key's even if the connection is gone meanwhile.
+        if let Some(receive) = receive
+            && let Err(Refusal(code, text)) = self.admit(id, slot, receive)
+        {
+            self.end(id, code, text);
+        }
+    }
+
+    /// The connection is this user's now.
+    fn admit(&mut self, id: ConnId, slot: u32, receive: Receive) -> Result<(), Refusal> {
+        let connections_max = self.limits.connections_per_name_max;
+        let now = self.now;
+        let Some(user) = self.users.at(slot) else { return Err(LOGIN_FAILED) };
+        if user.connections >= connections_max {
+            return Err(Refusal(ErrorCode::TooManyConnections, "this name has too many connections"));
+        }
+        let (credit, older) = match receive {
+            Receive::No => (None, None),
+            Receive::TakeOver(credit) => (Some(credit), user.receiver),
+            Receive::IfNobody(_) if user.receiver.is_some() => {
+                return Err(Refusal(
+                    ErrorCode::AlreadyReceiving,
+                    "another connection receives for this name",
+                ));
+            }
+            Receive::IfNobody(credit) => (Some(credit), None),
+        };
+        user.connections += 1;
+        if let Some(older) = older {
+            self.end(older, ErrorCode::Replaced, "another connection receives for this name now");
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        connection.phase = Phase::Ready { slot, credit };
+        self.connections.before_login = self.connections.before_login.saturating_sub(1);
+        let Some(user) = self.users.at(slot) else { return Ok(()) };
+        let (prekeys, uid) = (user.prekeys, Uid::new(slot, user.generation));
+        let queued = user.mailbox().map_or(0, |mailbox| mailbox.messages);
+        let welcome = Welcome {
+            uid,
+            time_ms: now.relay_ms,
+            queued,
+            signed_prekey: prekeys.signed_prekey,
+            prekeys_left: prekeys.one_time_left.into(),
+            receiving: credit.is_some(),
+            keepalive_seconds: u16::try_from(self.limits.keepalive_ms / 1_000).unwrap_or(u16::MAX).max(1),
+            in_flight: u16::try_from(LANE_WINDOW).unwrap_or(u16::MAX),
+            ttl_seconds_max: TTL_SECONDS_MAX,
+        };
+        self.push(id, HEADER_BYTES + 48, |out| welcome.emit(out));
+        self.timers.set(now.monotonic_ms + self.limits.keepalive_ms, Timer::Keepalive(id));
+        if credit.is_some() {
+            self.attach_receiver(slot, id);
+        }
+        Ok(())
+    }
+
+    fn attach_receiver(&mut self, slot: u32, id: ConnId) {
+        if let Some(user) = self.users.at(slot) {
+            debug_assert!(user.receiver.is_none(), "the older receiver was ended before");
+            user.receiver = Some(id);
+        }
+        self.touch(slot);
+    }
+
+    /// This connection receives no more: what it had not acknowledged starts over, in the store if
+    /// nobody else receives.
+    pub(super) fn detach_receiver(&mut self, slot: u32, id: ConnId) {
+        let Some(user) = self.users.at(slot) else { return };
+        if user.receiver != Some(id) {
+            return;
+        }
+        user.receiver = None;
+        if let Some(active) = &mut user.active {
+            active.mailbox.detach(&mut self.pool);
+        }
+        self.touch(slot);
+    }
+}

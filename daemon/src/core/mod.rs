@@ -1,0 +1,619 @@
+//! The relay's core: a state machine without I/O.
+//!
+//! Owns: who is logged in, every mailbox, every lane, what is owed to whom. In come connections,
+//! frames, store completions and the time; out come [`Action`]s and, for each connection, bytes to
+//! write. It must not know sockets, clocks, threads or a source of randomness: its hosts (the event
+//! loop, tests, the simulator) bring them.
+//!
+//! A host's turn: [`Core::begin_turn`], any number of `handle_*`, [`Core::end_turn`], then
+//! [`Core::poll_action`] until there is none, and for each [`Action::Write`] [`Core::gather`] and
+//! [`Core::handle_written`].
+//!
+//! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
+//! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Login
+//! is in `login`, keys in `directory`. State: `users`, `mailbox`, `ring`, `lane`, `connection`.
+
+mod collect;
+mod connection;
+mod deliver;
+mod directory;
+mod lane;
+mod login;
+mod mailbox;
+mod ring;
+mod send;
+mod spill;
+mod timers;
+mod users;
+
+use std::collections::{HashMap, VecDeque};
+
+use e2e_protocol::ids::{RelayId, Uid};
+use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, BODY_BYTES_MAX, ERROR_TEXT_BYTES_MAX, HEADER_BYTES};
+use e2e_protocol::wire::session::{ErrorFrame, Registration, emit_ping};
+use e2e_protocol::wire::{ErrorCode, Frame, FrameError, FrameType};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+pub use connection::ConnId;
+use connection::{Connection, Output, OutputPool, Phase};
+use directory::Pending;
+use ring::Pool;
+use timers::{Timer, Timers};
+use users::Users;
+
+use crate::limits::Limits;
+use crate::reason::Reason;
+use crate::store::{Completion, Request, Snapshot};
+
+/// The time, read once a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Milliseconds of a clock that only goes forward, for deadlines.
+    pub monotonic_ms: u64,
+    /// The relay's clock: Unix milliseconds, never less than any it gave before, restarts included.
+    pub relay_ms: u64,
+}
+
+/// Who may register, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// Whether names may be claimed.
+    pub registration: Registration,
+    /// The tokens with which they may, where a token is needed.
+    pub tokens: Vec<Vec<u8>>,
+}
+
+/// What the host is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// There is something to write to this connection.
+    Write(ConnId),
+    /// This connection is over: drop its socket.
+    Close(ConnId, Reason),
+    /// Ask the store.
+    Store(Request),
+}
+
+/// The relay's state.
+#[derive(Debug)]
+pub struct Core {
+    limits: Limits,
+    admission: Admission,
+    relay_id: RelayId,
+    now: Now,
+    rng: ChaCha20Rng,
+    users: Users,
+    connections: Connections,
+    pool: Pool,
+    outputs: OutputPool,
+    timers: Timers,
+    actions: VecDeque<Action>,
+
+    /// Connections whose PROOF waits to be verified.
+    logins: VecDeque<ConnId>,
+    /// Connections with output that was not announced yet.
+    to_flush: Vec<ConnId>,
+    /// Slots whose mailbox changed in this turn.
+    touched: Vec<u32>,
+    /// Slots with something for the store.
+    to_spill: VecDeque<u32>,
+    /// Slots with acknowledgements that the store was not told of.
+    to_say_acked: Vec<u32>,
+    /// Slots whose backlog could not be read.
+    to_reread: Vec<u32>,
+    /// Questions to the store that a connection waits for.
+    pending: HashMap<u64, Pending>,
+    next_token: u64,
+    store_in_flight_bytes: usize,
+    /// The store failed: until then nothing new is given to it.
+    store_failing_until_ms: Option<u64>,
+    lanes: usize,
+    /// Where the search for lanes to forget goes on.
+    lane_hand: u32,
+    stopping: Option<Stopping>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// What is in memory goes to the store.
+    Draining,
+    /// Everybody is told, and closed.
+    Closing,
+}
+
+impl Core {
+    /// A relay as the store left it. `seed` is 32 bytes from a source that nobody can guess.
+    #[must_use]
+    pub fn new(limits: Limits, admission: Admission, snapshot: &Snapshot, seed: [u8; 32]) -> Self {
+        Self {
+            pool: Pool::new(limits.ring_bytes_max),
+            admission,
+            relay_id: snapshot.relay_id,
+            now: Now { monotonic_ms: 0, relay_ms: snapshot.clock },
+            rng: ChaCha20Rng::from_seed(seed),
+            users: Users::new(snapshot),
+            connections: Connections::default(),
+            outputs: OutputPool::default(),
+            timers: Timers::default(),
+            actions: VecDeque::new(),
+            logins: VecDeque::new(),
+            to_flush: Vec::new(),
+            touched: Vec::new(),
+            to_spill: VecDeque::new(),
+            to_say_acked: Vec::new(),
+            to_reread: Vec::new(),
+            pending: HashMap::new(),
+            next_token: 0,
+            store_in_flight_bytes: 0,
+            store_failing_until_ms: None,
+            lanes: 0,
+            lane_hand: 0,
+            stopping: None,
+            limits,
+        }
+    }
+
+    /// Begins a turn at `now`. Time never goes back: what would, stands still.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now.monotonic_ms = self.now.monotonic_ms.max(now.monotonic_ms);
+        self.now.relay_ms = self.now.relay_ms.max(now.relay_ms);
+        while let Some(timer) = self.timers.poll(self.now.monotonic_ms) {
+            self.handle_timer(timer);
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn handle_opened(&mut self) -> ConnId {
+        let now_ms = self.now.monotonic_ms;
+        let id = self.connections.insert(Connection::new(now_ms));
+        let refused = if self.stopping.is_some() {
+            Some((ErrorCode::Restarting, "the relay is stopping"))
+        } else if self.connections.len() > self.limits.connections_max
+            || self.connections.before_login > self.limits.connections_before_login_max
+        {
+            Some((ErrorCode::TooManyConnections, "the relay has too many connections"))
+        } else {
+            None
+        };
+        match refused {
+            Some((code, text)) => self.end(id, code, text),
+            None => self.timers.set(now_ms + self.limits.login_ms, Timer::Login(id)),
+        }
+        id
+    }
+
+    /// Something came from this peer, if only a part of a frame.
+    pub fn handle_heard(&mut self, id: ConnId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.heard_ms = self.now.monotonic_ms;
+            connection.pinged = false;
+        }
+    }
+
+    /// How long a body this connection may send at present.
+    #[must_use]
+    pub fn body_bytes_max(&self, id: ConnId) -> usize {
+        match self.connections.get(id) {
+            Some(connection) if connection.is_past_login() => BODY_BYTES_MAX,
+            _ => BODY_BYTES_BEFORE_LOGIN_MAX,
+        }
+    }
+
+    /// Whether the host should read from this connection: not while it leaves its results unread, nor
+    /// after its end.
+    #[must_use]
+    pub fn may_read(&self, id: ConnId) -> bool {
+        self.stopping.is_none()
+            && self.connections.get(id).is_some_and(|connection| {
+                !matches!(connection.phase, Phase::Ending(_))
+                    && connection.output.len() <= self.limits.output_bytes_max
+            })
+    }
+
+    /// A whole frame came.
+    pub fn handle_frame(&mut self, id: ConnId, frame: Frame<'_>) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match (&connection.phase, frame) {
+            (Phase::Ending(_), _) | (_, Frame::Skipped) => {}
+            (Phase::Ready { slot, .. }, Frame::Send(message)) => self.handle_send(id, *slot, &message),
+            (Phase::Ready { slot, .. }, Frame::Ack(ack)) => self.handle_ack(id, *slot, &ack),
+            (Phase::Ready { .. }, Frame::Lookup(lookup)) => self.handle_lookup(id, lookup),
+            (Phase::Ready { slot, .. }, Frame::Publish(publish)) => self.handle_publish(id, *slot, &publish),
+            (Phase::Ready { .. }, Frame::Ping(opaque)) => {
+                self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Pong, opaque));
+            }
+            (Phase::Ready { .. }, Frame::Pong(_)) => {}
+            (Phase::Hello, Frame::Hello(hello)) => self.handle_hello(id, hello),
+            (Phase::Challenged { .. }, Frame::Proof(proof)) => self.handle_proof(id, &proof),
+            _ => self.end(id, ErrorCode::UnexpectedFrame, "this frame is not expected now"),
+        }
+    }
+
+    /// What came was not a frame.
+    pub fn handle_bad_frame(&mut self, id: ConnId, error: FrameError) {
+        let text = match error {
+            FrameError::BadMagic => "a frame starts with E2 52 4C 59",
+            FrameError::UnsupportedVersion => "this relay speaks version 1 of the header",
+            FrameError::TooLong => "the length is over the limit",
+            FrameError::BadCrc => "a CRC does not fit",
+            FrameError::UnknownType => "unknown frame type",
+            FrameError::Malformed => "flags, length or a field break the format",
+        };
+        self.end(id, error.code(), text);
+    }
+
+    /// The peer sends no more. What is owed to it is still said.
+    pub fn handle_end_of_input(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.end_of_input = true;
+        if let Phase::Ready { slot, credit: credit @ Some(_) } = &mut connection.phase {
+            let slot = *slot;
+            *credit = None;
+            self.detach_receiver(slot, id);
+        }
+        self.timers.set(self.now.monotonic_ms + self.limits.linger_ms, Timer::Linger(id));
+        self.flush_later(id);
+    }
+
+    /// The socket is gone.
+    pub fn handle_lost(&mut self, id: ConnId) {
+        self.close(id, Reason::ConnectionLost);
+    }
+
+    /// Stop cleanly: store what is in memory, tell everybody, close. [`Core::is_stopped`] says when.
+    pub fn handle_stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(Stopping::Draining);
+        self.timers.set(self.now.monotonic_ms + self.limits.stop_ms, Timer::Stop);
+        for slot in 0..self.users.slots() {
+            let holds = self.users.at(slot).and_then(|user| user.mailbox()).is_some_and(|m| m.messages > 0);
+            if holds {
+                self.queue_spill(slot);
+            }
+        }
+    }
+
+    /// Whether a stop is complete.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopping == Some(Stopping::Closing) && self.connections.len() == 0
+    }
+
+    /// Ends a turn: everything that was put off during it is done now, once.
+    pub fn end_turn(&mut self) {
+        self.verify_logins();
+        while let Some(slot) = self.touched.pop() {
+            if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
+                mailbox.touched = false;
+            }
+            self.settle_mailbox(slot);
+        }
+        self.run_spills();
+        self.say_acked();
+        if self.stopping == Some(Stopping::Draining)
+            && self.to_spill.is_empty()
+            && self.store_in_flight_bytes == 0
+            && self.pending.is_empty()
+        {
+            self.stopping = Some(Stopping::Closing);
+            for id in self.connections.ids() {
+                self.end(id, ErrorCode::Restarting, "the relay is stopping");
+            }
+        }
+        while let Some(id) = self.to_flush.pop() {
+            self.flush(id);
+        }
+    }
+
+    /// When the host must begin a turn even if nothing happens; milliseconds of the monotonic clock.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        if self.logins.is_empty() { self.timers.next_ms() } else { Some(self.now.monotonic_ms) }
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front()?;
+        match &action {
+            Action::Write(id) => {
+                if let Some(connection) = self.connections.get_mut(*id) {
+                    connection.write_queued = false;
+                }
+            }
+            Action::Close(id, _) => self.connections.remove(*id),
+            Action::Store(_) => {}
+        }
+        Some(action)
+    }
+
+    /// The store answered.
+    pub fn handle_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Appended { slot, last } => self.handle_appended(slot, last),
+            Completion::AppendFailed { slot, first, error, .. } => {
+                self.handle_append_failed(slot, first, error);
+            }
+            Completion::Backlog { slot, token, result } => self.handle_backlog(slot, token, result),
+            Completion::Registered { slot, token, result } => self.handle_registered(slot, token, result),
+            Completion::Published { slot, token, result } => self.handle_published(slot, token, result),
+            Completion::Bundle { slot, token, result } => self.handle_bundle(slot, token, result),
+        }
+    }
+
+    fn handle_timer(&mut self, timer: Timer) {
+        let now_ms = self.now.monotonic_ms;
+        match timer {
+            Timer::Login(id) => {
+                if self.connections.get(id).is_some_and(|connection| !connection.is_past_login()) {
+                    self.end(id, ErrorCode::LoginTimeout, "login took too long");
+                }
+            }
+            Timer::Keepalive(id) => self.keep_alive(id),
+            Timer::SlowReader(id) => self.check_slow_reader(id),
+            Timer::Linger(id) => {
+                let ends = |connection: &Connection| {
+                    connection.end_of_input || matches!(connection.phase, Phase::Ending(_))
+                };
+                if self.connections.get(id).is_some_and(ends) {
+                    self.close(id, Reason::LingerExpired);
+                }
+            }
+            Timer::AckWait(slot) => self.check_ack_wait(slot),
+            Timer::StoreRetry => {
+                if self.store_failing_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+                    self.store_failing_until_ms = None;
+                }
+                for slot in std::mem::take(&mut self.to_reread) {
+                    self.touch(slot);
+                }
+            }
+            Timer::Stop => {
+                self.stopping = Some(Stopping::Closing);
+                for id in self.connections.ids() {
+                    self.close(id, Reason::Told(ErrorCode::Restarting));
+                }
+            }
+        }
+    }
+
+    fn keep_alive(&mut self, id: ConnId) {
+        let (now_ms, keepalive_ms) = (self.now.monotonic_ms, self.limits.keepalive_ms);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !matches!(connection.phase, Phase::Ready { .. }) {
+            return;
+        }
+        let silent_ms = now_ms - connection.heard_ms;
+        let next_ms = connection.heard_ms + if connection.pinged { 2 } else { 1 } * keepalive_ms;
+        if silent_ms >= 2 * keepalive_ms {
+            self.end(id, ErrorCode::IdleTimeout, "nothing was heard for too long");
+        } else if silent_ms >= keepalive_ms && !connection.pinged {
+            connection.pinged = true;
+            let next_ms = connection.heard_ms + 2 * keepalive_ms;
+            self.timers.set(next_ms, Timer::Keepalive(id));
+            self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Ping, now_ms.to_be_bytes()));
+        } else {
+            self.timers.set(next_ms, Timer::Keepalive(id));
+        }
+    }
+
+    fn check_slow_reader(&mut self, id: ConnId) {
+        let (now_ms, slow_ms) = (self.now.monotonic_ms, self.limits.slow_reader_ms);
+        let waits = self.has_output(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.slow_reader_set = false;
+        if !waits {
+            return;
+        }
+        if now_ms - connection.progress_ms >= slow_ms {
+            self.end(id, ErrorCode::SlowReader, "what was sent was not read");
+        } else {
+            connection.slow_reader_set = true;
+            let next_ms = connection.progress_ms + slow_ms;
+            self.timers.set(next_ms, Timer::SlowReader(id));
+        }
+    }
+
+    /// Says why, and closes the connection once that is written.
+    fn end(&mut self, id: ConnId, code: ErrorCode, text: &str) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if matches!(connection.phase, Phase::Ending(_)) {
+            return;
+        }
+        log::debug!("connection {} ends: {code}: {text}", id.index);
+        self.push_error(id, code, 0, text);
+        self.leave(id, Phase::Ending(code.into()));
+        self.timers.set(self.now.monotonic_ms + self.limits.linger_ms, Timer::Linger(id));
+    }
+
+    /// The connection is over now, whatever was left to say.
+    fn close(&mut self, id: ConnId, reason: Reason) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if std::mem::replace(&mut connection.close_queued, true) {
+            return;
+        }
+        self.leave(id, Phase::Ending(reason));
+        self.actions.push_back(Action::Close(id, reason));
+    }
+
+    /// Takes a connection out of everything that it was part of.
+    fn leave(&mut self, id: ConnId, phase: Phase) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let before = std::mem::replace(&mut connection.phase, phase);
+        match before {
+            Phase::Ready { slot, credit } => {
+                if credit.is_some() {
+                    self.detach_receiver(slot, id);
+                }
+                if let Some(user) = self.users.at(slot) {
+                    user.connections = user.connections.saturating_sub(1);
+                }
+            }
+            Phase::Ending(_) => {}
+            Phase::Hello | Phase::Challenged { .. } | Phase::Proving(_) | Phase::Registering { .. } => {
+                self.connections.before_login = self.connections.before_login.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Appends a frame to a connection's output.
+    fn push(
+        &mut self,
+        id: ConnId,
+        frame_bytes: usize,
+        emit: impl FnOnce(&mut [u8]) -> Result<usize, e2e_protocol::wire::NoRoom>,
+    ) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.output.push(&mut self.outputs, frame_bytes, emit);
+            self.flush_later(id);
+        }
+    }
+
+    /// Appends an ERROR: `request` zero means that it closes.
+    fn push_error(&mut self, id: ConnId, code: ErrorCode, request: u32, text: &str) {
+        let retry_after_seconds = retry_after_seconds(code);
+        let frame =
+            ErrorFrame { code: code.into(), closes: request == 0, request, retry_after_seconds, text };
+        self.push(id, HEADER_BYTES + 13 + ERROR_TEXT_BYTES_MAX, |out| frame.emit(out));
+    }
+
+    /// Notes that a connection has output.
+    fn flush_later(&mut self, id: ConnId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !std::mem::replace(&mut connection.flush_queued, true)
+        {
+            self.to_flush.push(id);
+        }
+    }
+
+    /// Announces a connection's output, or its end where there is none left and nothing is owed.
+    fn flush(&mut self, id: ConnId) {
+        let has_output = self.has_output(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.flush_queued = false;
+        if has_output {
+            if !std::mem::replace(&mut connection.write_queued, true) {
+                self.actions.push_back(Action::Write(id));
+            }
+        } else if let Phase::Ending(reason) = connection.phase {
+            self.close(id, reason);
+        } else if connection.end_of_input && !connection.is_owed() {
+            self.close(id, Reason::PeerClosed);
+        }
+    }
+
+    fn touch(&mut self, slot: u32) {
+        if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox())
+            && !std::mem::replace(&mut mailbox.touched, true)
+        {
+            self.touched.push(slot);
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn store_is_failing(&self) -> bool {
+        self.store_failing_until_ms.is_some()
+    }
+
+    /// The store failed: leave it alone for a while.
+    fn store_failed(&mut self) {
+        if self.store_failing_until_ms.is_none() {
+            let until_ms = self.now.monotonic_ms + self.limits.store_retry_ms;
+            self.store_failing_until_ms = Some(until_ms);
+            self.timers.set(until_ms, Timer::StoreRetry);
+        }
+    }
+
+    /// A new holder of a slot: any number but zero.
+    fn new_generation(&mut self) -> u32 {
+        self.rng.next_u32().max(1)
+    }
+
+    /// How many names are registered, connections open, and bytes of blocks in use.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.users.count(), self.connections.len(), self.pool.in_use_bytes())
+    }
+
+    fn uid(&mut self, slot: u32) -> Uid {
+        self.users.uid(slot)
+    }
+}
+
+/// How long to wait before trying again, as ERROR and RESULT say it; zero where nothing is said.
+fn retry_after_seconds(code: ErrorCode) -> u32 {
+    match code {
+        ErrorCode::Busy | ErrorCode::StoreFailed | ErrorCode::Restarting => 1,
+        ErrorCode::TooManyConnections => 5,
+        ErrorCode::MailboxFull | ErrorCode::NoBundle => 60,
+        _ => 0,
+    }
+}
+
+/// The table of connections.
+#[derive(Debug, Default)]
+struct Connections {
+    slots: Vec<(u32, Option<Connection>)>,
+    free: Vec<u32>,
+    /// Those that have not logged in.
+    before_login: usize,
+}
+
+impl Connections {
+    fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn insert(&mut self, connection: Connection) -> ConnId {
+        self.before_login += 1;
+        if let Some(index) = self.free.pop()
+            && let Some((generation, slot)) = self.slots.get_mut(index as usize)
+        {
+            *slot = Some(connection);
+            return ConnId { index, generation: *generation };
+        }
+        self.slots.push((0, Some(connection)));
+        // As many sockets as this can't be open.
+        ConnId { index: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX), generation: 0 }
+    }
+
+    fn remove(&mut self, id: ConnId) {
+        if let Some((generation, slot)) = self.slots.get_mut(id.index as usize)
+            && *generation == id.generation
+            && slot.take().is_some()
+        {
+            *generation = generation.wrapping_add(1);
+            self.free.push(id.index);
+        }
+    }
+
+    fn get(&self, id: ConnId) -> Option<&Connection> {
+        let (generation, connection) = self.slots.get(id.index as usize)?;
+        if *generation == id.generation { connection.as_ref() } else { None }
+    }
+
+    fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        let (generation, connection) = self.slots.get_mut(id.index as usize)?;
+        if *generation == id.generation { connection.as_mut() } else { None }
+    }
+
+    fn ids(&self) -> Vec<ConnId> {
+        (0..)
+            .zip(&self.slots)
+            .filter(|(_, (_, connection))| connection.is_some())
+            .map(|(index, (generation, _))| ConnId { index, generation: *generation })
+            .collect()
+    }
+}
+
+impl Core {
+    fn output(&mut self, id: ConnId) -> Option<&mut Output> {
+        self.connections.get_mut(id).map(|connection| &mut connection.output)
+    }
+}

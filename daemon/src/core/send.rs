@@ -1,0 +1,214 @@
+//! SEND: from a sender's connection into the recipient's ring (spec/wire.md, section 5).
+//!
+//! Owns: whether a message is taken, and its sequence. What becomes of it then: `deliver`, `spill`.
+
+use e2e_protocol::ids::{Lane, Number, Receipt, Sequence, Uid};
+use e2e_protocol::limits::TTL_SECONDS_MAX;
+use e2e_protocol::wire::transfer::{ResultCode, ResultKind};
+use e2e_protocol::wire::{ErrorCode, Notice, Routed, RoutedMut, Routing};
+
+use super::lane::{self, Seen};
+use super::{ConnId, Core, retry_after_seconds};
+use crate::reason::Reason;
+
+/// What becomes of a SEND.
+enum Taken {
+    /// It is in the recipient's ring.
+    Accepted,
+    /// It was here before, and this is known of it.
+    Repeated(Seen),
+}
+
+impl Core {
+    pub(super) fn handle_send(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) {
+        let Routing { lane, number, .. } = message.routing;
+        match self.take(id, slot, message) {
+            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Pending)) => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.sends_pending += 1;
+                }
+            }
+            Ok(Taken::Repeated(Seen::Stored)) => self.push_result(id, lane, number, ResultCode::Stored),
+            Ok(Taken::Repeated(Seen::Done)) => self.push_result(id, lane, number, ResultCode::Done),
+            Err(code) => self.push_refused(id, lane, number, code),
+        }
+    }
+
+    fn take(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) -> Result<Taken, ErrorCode> {
+        let Routing { peer: recipient, lane, number, ttl_seconds, .. } = message.routing;
+        let sender = self.uid(slot);
+        let Some(user) = self.users.at(recipient.slot()).filter(|user| user.registered) else {
+            return Err(ErrorCode::UnknownRecipient);
+        };
+        if user.generation != recipient.generation() {
+            return Err(ErrorCode::KeyChanged);
+        }
+        let receiving = user.receiver.is_some();
+        let digest = lane::digest(message.body_crc, recipient);
+        match self.open_lane(id, slot, lane).ok_or(ErrorCode::Busy)?.admission(number, digest) {
+            lane::Admission::New => {}
+            lane::Admission::Repeated(seen) => return Ok(Taken::Repeated(seen)),
+            lane::Admission::Conflict => return Err(ErrorCode::IdConflict),
+            lane::Admission::TooOld => return Err(ErrorCode::IdTooOld),
+        }
+        if !receiving && self.store_is_failing() {
+            return Err(ErrorCode::StoreFailed);
+        }
+        let relay_ms = self.now.relay_ms;
+        let ttl_seconds = if ttl_seconds == 0 { TTL_SECONDS_MAX } else { ttl_seconds };
+        self.put(recipient, message.frame(), |frame, sequence| {
+            frame.make_deliver(sender, sequence, relay_ms, ttl_seconds);
+        })?;
+        if let Some(lane) = self.open_lane(id, slot, lane) {
+            lane.accept(number, digest);
+        }
+        Ok(Taken::Accepted)
+    }
+
+    /// The sender's lane, made if need be. `None`: no more lanes can be remembered.
+    fn open_lane(&mut self, id: ConnId, slot: u32, lane: Lane) -> Option<&mut lane::LaneState> {
+        let now_ms = self.now.monotonic_ms;
+        if self.lanes >= self.limits.lanes_max {
+            self.forget_lanes(slot);
+        }
+        let room = self.lanes < self.limits.lanes_max;
+        let per_name_max = self.limits.lanes_per_name_max;
+        let lanes = &mut self.users.at(slot)?.activate().lanes;
+        let before = lanes.len();
+        let may_grow = room && before < per_name_max;
+        // Growing by one is known before the lane is borrowed out.
+        let grows = may_grow && lanes.find(lane).is_none();
+        self.lanes += usize::from(grows);
+        lanes.open(lane, id, now_ms, may_grow)
+    }
+
+    /// Forgets the lanes of the next user who is not connected.
+    fn forget_lanes(&mut self, but: u32) {
+        for _ in 0..self.users.slots() {
+            self.lane_hand = (self.lane_hand + 1) % self.users.slots().max(1);
+            let hand = self.lane_hand;
+            if let Some(user) = self.users.at(hand).filter(|user| hand != but && user.connections == 0) {
+                let forgotten = user.deactivate();
+                self.lanes -= forgotten;
+                if forgotten > 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Puts a frame at the end of a mailbox; `finish` makes it what its recipient gets.
+    fn put(
+        &mut self,
+        recipient: Uid,
+        frame: &[u8],
+        finish: impl FnOnce(&mut RoutedMut<'_>, Sequence),
+    ) -> Result<(), ErrorCode> {
+        let frame_bytes = frame.len() as u64;
+        let Some(user) = self.users.at(recipient.slot()) else { return Err(ErrorCode::UnknownRecipient) };
+        let mailbox = &mut user.activate().mailbox;
+        if mailbox.messages >= self.limits.mailbox_messages_max
+            || mailbox.bytes + frame_bytes > self.limits.mailbox_bytes_max
+        {
+            return Err(ErrorCode::MailboxFull);
+        }
+        if mailbox.unsafe_bytes() + frame_bytes > self.limits.ring_bytes_per_mailbox {
+            return Err(ErrorCode::Busy);
+        }
+        let place = mailbox.ring.push(frame, &mut self.pool).map_err(|_| ErrorCode::Busy)?;
+        let sequence = Sequence(mailbox.last.0 + 1);
+        if let Some(mut routed) = RoutedMut::new(place) {
+            finish(&mut routed, sequence);
+        }
+        mailbox.last = sequence;
+        mailbox.messages += 1;
+        mailbox.bytes += frame_bytes;
+        if !std::mem::replace(&mut mailbox.touched, true) {
+            self.touched.push(recipient.slot());
+        }
+        Ok(())
+    }
+
+    /// Tells a sender what became of a message: on the connection that uses its lane, or, if that is
+    /// gone and it matters, by a notice in the sender's own mailbox.
+    pub(super) fn tell(&mut self, message: &Told, code: ResultCode, receipt: Receipt) {
+        let Told { sender, recipient, lane, number } = *message;
+        let Some(user) = self.users.with_uid(sender) else { return };
+        let seen = match code {
+            ResultCode::Collected | ResultCode::Done => Seen::Done,
+            ResultCode::Stored => Seen::Stored,
+            ResultCode::Refused | ResultCode::Uncertain | ResultCode::Expired => Seen::New,
+        };
+        let known = user.active.as_mut().and_then(|active| active.lanes.find(lane));
+        let listener = known.map(|lane| (lane.settle(number, seen), lane.connection));
+        if let Some((before, id)) = listener
+            && let Some(connection) = self.connections.get_mut(id)
+            && connection.slot() == Some(sender.slot())
+        {
+            if before == Seen::Pending {
+                connection.sends_pending = connection.sends_pending.saturating_sub(1);
+            }
+            let reason = (code == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
+            let retry_after_seconds = reason.map_or(0, retry_after_seconds);
+            let kind = ResultKind { lane, code, reason, retry_after_seconds };
+            connection.output.push_result(&mut self.outputs, kind, number, receipt);
+            self.flush_later(id);
+        } else if matches!(code, ResultCode::Collected | ResultCode::Expired) {
+            self.put_notice(sender, recipient, lane, number, code, receipt);
+        }
+    }
+
+    fn put_notice(
+        &mut self,
+        sender: Uid,
+        recipient: Uid,
+        lane: Lane,
+        number: Number,
+        code: ResultCode,
+        receipt: Receipt,
+    ) {
+        let time_ms = self.now.relay_ms;
+        let sequence = self.users.at(sender.slot()).map(|user| user.activate().mailbox.last.0 + 1);
+        let Some(sequence) = sequence.map(Sequence) else { return };
+        let routing =
+            Routing { peer: recipient, lane, number, sequence, time_ms, ttl_seconds: TTL_SECONDS_MAX };
+        let mut frame = [0; Notice::FRAME_BYTES];
+        let notice = Notice { routing, code, receipt };
+        if notice.emit(&mut frame).is_err() {
+            return;
+        }
+        let dropped = match self.put(sender, &frame, |_, _| {}) {
+            Ok(()) => return,
+            Err(ErrorCode::MailboxFull) => Reason::NoticeMailboxFull,
+            Err(_) => Reason::NoticeBusy,
+        };
+        log::warn!("{dropped}: a notice for slot {}", sender.slot());
+    }
+
+    fn push_result(&mut self, id: ConnId, lane: Lane, number: Number, code: ResultCode) {
+        let kind = ResultKind { lane, code, reason: None, retry_after_seconds: 0 };
+        self.push_result_kind(id, kind, number);
+    }
+
+    fn push_refused(&mut self, id: ConnId, lane: Lane, number: Number, code: ErrorCode) {
+        let retry_after_seconds = retry_after_seconds(code);
+        let kind = ResultKind { lane, code: ResultCode::Refused, reason: Some(code), retry_after_seconds };
+        self.push_result_kind(id, kind, number);
+    }
+
+    fn push_result_kind(&mut self, id: ConnId, kind: ResultKind, number: Number) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.output.push_result(&mut self.outputs, kind, number, Receipt::ZERO);
+            self.flush_later(id);
+        }
+    }
+}
+
+/// A message as its sender knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) sender: Uid,
+    pub(super) recipient: Uid,
+    pub(super) lane: Lane,
+    pub(super) number: Number,
+}

@@ -1,0 +1,218 @@
+//! From a ring to the store, and STORED to the senders (spec/wire.md, section 5).
+//!
+//! Owns: what is stored and when: at once for a user who doesn't receive; for one who does, what is
+//! not acknowledged in time or is too much for memory. One append per mailbox is under way at a time,
+//! so that a failure has nothing stored behind it.
+
+use e2e_protocol::ids::{Receipt, Sequence, Uid};
+use e2e_protocol::wire::FrameType;
+use e2e_protocol::wire::routed::routing_at;
+use e2e_protocol::wire::transfer::ResultCode;
+
+use super::deliver::frames_between;
+use super::mailbox::{Mailbox, Spill};
+use super::send::Told;
+use super::timers::Timer;
+use super::{Action, Core};
+use crate::reason::Reason;
+use crate::store::{Request, StoreErrorKind};
+
+impl Core {
+    /// Notes that a mailbox has something for the store.
+    pub(super) fn queue_spill(&mut self, slot: u32) {
+        if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox())
+            && mailbox.unsafe_bytes() > 0
+            && mailbox.spill.is_none()
+            && !std::mem::replace(&mut mailbox.spill_queued, true)
+        {
+            self.to_spill.push_back(slot);
+        }
+    }
+
+    /// Gives the store what waits for it, as far as it may be behind.
+    pub(super) fn run_spills(&mut self) {
+        let append_bytes_max = self.limits.append_bytes_max;
+        while self.store_in_flight_bytes < self.limits.store_in_flight_bytes_max && !self.store_is_failing() {
+            let Some(slot) = self.to_spill.pop_front() else { return };
+            let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { continue };
+            mailbox.spill_queued = false;
+            if let Some(request) = mailbox.spill(slot, append_bytes_max) {
+                self.store_in_flight_bytes += request.payload_bytes();
+                self.actions.push_back(Action::Store(request));
+            }
+        }
+    }
+
+    /// What was given to the store is on disk.
+    pub(super) fn handle_appended(&mut self, slot: u32, last: Sequence) {
+        let uid = self.uid(slot);
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        let Some(spill) = mailbox.spill.take_if(|spill| spill.last == last) else { return };
+        mailbox.durable = spill.last;
+        self.store_in_flight_bytes -= spill.bytes();
+        for told in messages_between(mailbox, uid, spill.start, spill.end) {
+            self.tell(&told, ResultCode::Stored, Receipt::ZERO);
+        }
+        let Some(user) = self.users.at(slot) else { return };
+        let receiver = user.receiver;
+        let Some(mailbox) = user.mailbox() else { return };
+        mailbox.safe_at = mailbox.safe_at.max(spill.end);
+        // A reader who is slower than the disk gets the rest from there: memory is for the others.
+        let rest = if receiver.is_some() && mailbox.written_at < mailbox.safe_at {
+            mailbox.take_back_unwritten()
+        } else {
+            Vec::new()
+        };
+        if let (false, Some(id)) = (rest.is_empty(), receiver)
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            connection.output.push_front(&mut self.outputs, &rest);
+            self.flush_later(id);
+        }
+        if let Some(active) = self.users.at(slot).and_then(|user| user.active.as_mut()) {
+            // What is safe need not wait for the socket: it is written, or will be read back.
+            active.mailbox.release(false, &mut self.pool);
+        }
+        self.touch(slot);
+    }
+
+    /// The store failed: senders are told, and what nobody was sent is let go.
+    pub(super) fn handle_append_failed(&mut self, slot: u32, first: Sequence, error: StoreErrorKind) {
+        let uid = self.uid(slot);
+        let Some(user) = self.users.at(slot) else { return };
+        let receiving = user.receiver.is_some();
+        let Some(mailbox) = user.mailbox() else { return };
+        let Some(spill) = mailbox.spill.take_if(|spill| spill.first == first) else { return };
+        log::error!("messages could not be stored: {error}");
+        // What was counted as stored, and is not acknowledged since, is not.
+        let failed = frames_between(mailbox, spill.start.max(mailbox.safe_at), spill.end)
+            .fold((0, 0), |(messages, bytes), (_, _, _, frame_bytes)| (messages + 1, bytes + frame_bytes));
+        mailbox.stored_messages = mailbox.stored_messages.saturating_sub(failed.0);
+        mailbox.stored_bytes = mailbox.stored_bytes.saturating_sub(failed.1);
+        // Forwarded or once forwarded: it may arrive. Else nobody has it.
+        let from = mailbox.safe_at.max(mailbox.uncertain_at);
+        let (uncertain, refused): (Vec<_>, Vec<_>) = frames_between(mailbox, from, mailbox.ring.tail())
+            .filter(|(_, frame_type, _, _)| *frame_type == FrameType::Deliver)
+            .map(|(_, _, routing, _)| (routing.sequence, told(uid, &routing)))
+            .partition(|(sequence, _)| *sequence <= mailbox.offered.max(mailbox.offered_before));
+        if receiving {
+            mailbox.uncertain_at = mailbox.offered_at;
+        } else {
+            mailbox.let_go(&mut self.pool);
+        }
+        self.store_in_flight_bytes -= spill.bytes();
+        self.store_failed();
+        for (_, told) in uncertain {
+            self.tell(&told, ResultCode::Uncertain, Receipt::ZERO);
+        }
+        if !receiving {
+            for (_, told) in refused {
+                self.tell(&told, ResultCode::Refused, Receipt::ZERO);
+            }
+        }
+        self.touch(slot);
+    }
+
+    /// Stores what was forwarded and is not acknowledged for too long.
+    pub(super) fn check_ack_wait(&mut self, slot: u32) {
+        let (now, ack_wait_ms) = (self.now, self.limits.ack_wait_ms);
+        let retry_ms = if self.store_is_failing() { self.limits.store_retry_ms } else { 0 };
+        let Some(user) = self.users.at(slot) else { return };
+        let receiving = user.receiver.is_some();
+        let Some(mailbox) = user.mailbox() else { return };
+        mailbox.ack_wait_set = false;
+        if !receiving || mailbox.unsafe_bytes() == 0 {
+            return;
+        }
+        let oldest = routing_at(mailbox.ring.bytes_at(mailbox.safe_at.max(mailbox.ring.head())));
+        let age_ms = oldest.map_or(0, |(_, routing)| now.relay_ms.saturating_sub(routing.time_ms));
+        let left_ms = if age_ms < ack_wait_ms { ack_wait_ms - age_ms } else { ack_wait_ms.max(retry_ms) };
+        mailbox.ack_wait_set = true;
+        self.timers.set(now.monotonic_ms + left_ms, Timer::AckWait(slot));
+        if age_ms >= ack_wait_ms {
+            self.queue_spill(slot);
+        }
+    }
+}
+
+impl Spill {
+    fn bytes(&self) -> usize {
+        usize::try_from(self.end - self.start).unwrap_or(0)
+    }
+}
+
+impl Mailbox {
+    /// The oldest part of the ring that is not safe, for the store; `None` if there is none.
+    fn spill(&mut self, slot: u32, bytes_max: usize) -> Option<Request> {
+        let start = self.safe_at.max(self.ring.head());
+        let limit = self.ring.tail().min(start + bytes_max as u64);
+        let mut spill = Spill { first: Sequence(0), last: Sequence(0), start, end: start };
+        let mut messages = 0;
+        for (at, _, routing, frame_bytes) in frames_between(self, start, limit) {
+            if at + frame_bytes > limit && messages > 0 {
+                break;
+            }
+            if messages == 0 {
+                spill.first = routing.sequence;
+            }
+            spill.last = routing.sequence;
+            spill.end = at + frame_bytes;
+            messages += 1;
+        }
+        if messages == 0 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(spill.bytes());
+        let mut at = spill.start;
+        while at < spill.end {
+            let part = self.ring.bytes_at(at);
+            let count = part.len().min(spill.bytes() - bytes.len());
+            if count == 0 {
+                break;
+            }
+            bytes.extend_from_slice(part.get(..count).unwrap_or_default());
+            at += count as u64;
+        }
+        debug_assert_eq!(bytes.len(), spill.bytes(), "a spill is whole frames of the ring");
+        self.spill = Some(spill);
+        self.stored_messages += u64::from(messages);
+        self.stored_bytes += bytes.len() as u64;
+        Some(Request::Append { slot, first: spill.first, last: spill.last, messages, bytes })
+    }
+
+    /// Lets go of what is in memory only: nobody receives, and it could not be stored.
+    fn let_go(&mut self, pool: &mut super::ring::Pool) {
+        let from = self.safe_at.max(self.ring.head());
+        let (mut messages, mut bytes) = (0, 0);
+        for (at, frame_type, routing, frame_bytes) in frames_between(self, from, self.ring.tail()) {
+            messages += 1;
+            bytes += frame_bytes;
+            let reason = if frame_type == FrameType::Notice {
+                Reason::NoticeStoreFailed
+            } else if at < self.uncertain_at {
+                Reason::UncertainLetGo
+            } else {
+                continue;
+            };
+            log::warn!("{reason}: sequence {}", routing.sequence.0);
+        }
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.ring.truncate(from, pool);
+        self.offered_at = self.offered_at.min(from);
+        self.written_at = self.written_at.min(from);
+        self.uncertain_at = self.uncertain_at.min(from);
+    }
+}
+
+fn told(recipient: Uid, routing: &e2e_protocol::wire::Routing) -> Told {
+    Told { sender: routing.peer, recipient, lane: routing.lane, number: routing.number }
+}
+
+/// The messages between two positions that are not acknowledged, as their senders know them.
+fn messages_between(mailbox: &Mailbox, recipient: Uid, from: u64, to: u64) -> Vec<Told> {
+    frames_between(mailbox, from.max(mailbox.safe_at), to)
+        .filter(|(_, frame_type, _, _)| *frame_type == FrameType::Deliver)
+        .map(|(_, _, routing, _)| told(recipient, &routing))
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! The table of names: who is registered, found by slot for every message and by name once a lookup.
+//!
+//! Owns: slots, generations, and what is kept in memory for each user. Must not know frames. Keys and
+//! prekeys stay in the store.
+
+use std::collections::HashMap;
+
+use e2e_protocol::ids::{Fingerprint, Name, Sequence, Uid};
+
+use super::ConnId;
+use super::lane::Lanes;
+use super::mailbox::Mailbox;
+use crate::store::{PrekeyCount, Snapshot};
+
+/// One registered user.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) name: Name,
+    pub(crate) generation: u32,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) prekeys: PrekeyCount,
+    /// On disk: until then nobody can log in with it or write to it.
+    pub(crate) registered: bool,
+    pub(crate) connections: u8,
+    /// The one connection that receives.
+    pub(crate) receiver: Option<ConnId>,
+    /// What only users with something under way have.
+    pub(crate) active: Option<Box<Active>>,
+    /// The last sequence given, while there is no mailbox to know it.
+    last_sequence: Sequence,
+}
+
+/// What is kept for a user who sends or has messages.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) lanes: Lanes,
+}
+
+impl User {
+    /// The mailbox and lanes, made if need be.
+    pub(crate) fn activate(&mut self) -> &mut Active {
+        let last = self.last_sequence;
+        self.active
+            .get_or_insert_with(|| Box::new(Active { mailbox: Mailbox::new(last), lanes: Lanes::default() }))
+    }
+
+    /// The mailbox, if there is one.
+    pub(crate) fn mailbox(&mut self) -> Option<&mut Mailbox> {
+        self.active.as_mut().map(|active| &mut active.mailbox)
+    }
+
+    /// Forgets lanes and an empty mailbox; returns how many lanes there were.
+    pub(crate) fn deactivate(&mut self) -> usize {
+        let Some(active) = &mut self.active else { return 0 };
+        let lanes = std::mem::take(&mut active.lanes).len();
+        if active.mailbox.is_empty() {
+            self.last_sequence = active.mailbox.last;
+            self.active = None;
+        }
+        lanes
+    }
+}
+
+/// Everybody who is registered.
+#[derive(Debug)]
+pub(crate) struct Users {
+    slots: Vec<Option<User>>,
+    by_name: HashMap<Name, u32>,
+    free: Vec<u32>,
+    /// Sequences of this start of the relay are above this one.
+    sequence_base: Sequence,
+}
+
+/// Sequences count from the number of the relay's start in the upper 24 bits, so that none is given
+/// twice although the last one given is not stored.
+const SEQUENCE_BOOT_SHIFT: u32 = 40;
+
+impl Users {
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let sequence_base = Sequence(u64::from(snapshot.boot) << SEQUENCE_BOOT_SHIFT);
+        let count = snapshot.users.iter().map(|user| user.slot as usize + 1).max().unwrap_or(0);
+        let mut slots = Vec::with_capacity(count);
+        slots.resize_with(count, || None);
+        let by_name = HashMap::with_capacity(snapshot.users.len());
+        let mut users = Self { slots, by_name, free: Vec::new(), sequence_base };
+        for stored in &snapshot.users {
+            let user = User {
+                name: stored.name,
+                generation: stored.generation,
+                fingerprint: stored.fingerprint,
+                prekeys: stored.prekeys,
+                registered: true,
+                connections: 0,
+                receiver: None,
+                active: None,
+                last_sequence: sequence_base,
+            };
+            users.by_name.insert(stored.name, stored.slot);
+            if let Some(place) = users.slots.get_mut(stored.slot as usize) {
+                *place = Some(user);
+            }
+        }
+        for stored in &snapshot.mailboxes {
+            if let Some(user) = users.at(stored.slot) {
+                let mailbox = Mailbox::stored(
+                    stored.acked,
+                    stored.durable,
+                    sequence_base,
+                    stored.messages,
+                    stored.bytes,
+                );
+                user.active = Some(Box::new(Active { mailbox, lanes: Lanes::default() }));
+            }
+        }
+        users.free =
+            (0..).zip(&users.slots).filter(|(_, user)| user.is_none()).map(|(slot, _)| slot).collect();
+        users
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// The user in a slot.
+    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut User> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The user with a uid: the very holder of the slot that was meant.
+    pub(crate) fn with_uid(&mut self, uid: Uid) -> Option<&mut User> {
+        self.at(uid.slot()).filter(|user| user.registered && user.generation == uid.generation())
+    }
+
+    /// The slot of a name, registered or about to be.
+    pub(crate) fn slot_of(&self, name: &Name) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn uid(&mut self, slot: u32) -> Uid {
+        self.at(slot).map_or(Uid::NONE, |user| Uid::new(slot, user.generation))
+    }
+
+    /// Sets a slot aside for a name that is about to be registered.
+    pub(crate) fn reserve(&mut self, name: Name, fingerprint: Fingerprint, generation: u32) -> Option<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                u32::try_from(self.slots.len() - 1).ok()?
+            }
+        };
+        let user = User {
+            name,
+            generation,
+            fingerprint,
+            prekeys: PrekeyCount { signed_prekey: e2e_protocol::ids::KeyId::ZERO, one_time_left: 0 },
+            registered: false,
+            connections: 0,
+            receiver: None,
+            active: None,
+            last_sequence: self.sequence_base,
+        };
+        self.by_name.insert(name, slot);
+        *self.slots.get_mut(slot as usize)? = Some(user);
+        Some(slot)
+    }
+
+    /// Gives a slot back whose registration failed.
+    pub(crate) fn unreserve(&mut self, slot: u32) {
+        if let Some(user) = self.slots.get_mut(slot as usize).and_then(Option::take) {
+            debug_assert!(!user.registered, "only a slot that nobody owns is given back");
+            self.by_name.remove(&user.name);
+            self.free.push(slot);
+        }
+    }
+
+    /// How many slots there are, used or not.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Users {
+    /// The mailbox of a slot, to look at.
+    pub(crate) fn mailbox(&self, slot: u32) -> Option<&Mailbox> {
+        let user = self.slots.get(slot as usize)?.as_ref()?;
+        user.active.as_ref().map(|active| &active.mailbox)
+    }
+}

@@ -1,0 +1,376 @@
+//! The event loop: sockets, the clock and the store around the core.
+//!
+//! Owns: every socket, the read buffer and partial frames. One thread; nothing in it waits but the
+//! poll. It must not know what a frame means: bytes become frames in `e2e_protocol::wire`, and frames
+//! go to [`Core`].
+//!
+//! A turn: poll; accept; read what is ready, up to a budget for each connection; take the store's
+//! answers; let the core end its turn; do what it says. Sockets are registered once, edge-triggered,
+//! for both directions, so a connection that has more to read than its budget stays on the ready list.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::Duration;
+
+use e2e_protocol::wire::{Frame, Parsed};
+use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::clock::Clock;
+use crate::core::{Action, ConnId, Core};
+use crate::limits::{POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, READ_BYTES_PER_TURN};
+use crate::store::StoreHandle;
+
+const EVENTS_PER_TURN: usize = 1_024;
+/// Slices of one vectored write.
+const SLICES: usize = 16;
+/// Connections accepted in one turn, so that a flood of them leaves time for the others.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long accepting pauses when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const TOKEN_WAKER: Token = Token(usize::MAX - 1);
+const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
+/// Listeners have the tokens from here on, downwards.
+const TOKEN_LISTENER_LAST: usize = usize::MAX - 3;
+const LISTENERS_MAX: usize = 64;
+
+/// One connection's socket.
+#[derive(Debug)]
+struct Socket {
+    id: ConnId,
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// The start of a frame whose end has not come.
+    partial: Vec<u8>,
+    /// The system may have bytes for us.
+    readable: bool,
+    queued: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+    signals: UnixStream,
+    sockets: Vec<Option<Socket>>,
+    /// Sockets that may have something to read.
+    ready: VecDeque<ConnId>,
+    accepting: bool,
+    buffer: Vec<u8>,
+    spare: Vec<Vec<u8>>,
+    core: Core,
+    clock: Clock,
+}
+
+impl EventLoop {
+    /// A loop that accepts from `listeners` and stops when a byte comes from `signals`.
+    ///
+    /// # Errors
+    /// If the system's poll can't be set up.
+    pub fn new(
+        core: Core,
+        clock: Clock,
+        mut listeners: Vec<TcpListener>,
+        signals: StdUnixStream,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        signals.set_nonblocking(true)?;
+        let mut signals = UnixStream::from_std(signals);
+        poll.registry().register(&mut signals, TOKEN_SIGNAL, Interest::READABLE)?;
+        for (index, listener) in listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
+            poll.registry().register(listener, Token(TOKEN_LISTENER_LAST - index), Interest::READABLE)?;
+        }
+        Ok(Self {
+            poll,
+            listeners,
+            signals,
+            sockets: Vec::new(),
+            ready: VecDeque::new(),
+            accepting: false,
+            buffer: vec![0; READ_BUFFER_BYTES],
+            spare: Vec::new(),
+            core,
+            clock,
+        })
+    }
+
+    /// What wakes the loop from another thread.
+    ///
+    /// # Errors
+    /// If the system has no more of them.
+    pub fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), TOKEN_WAKER)
+    }
+
+    /// Runs until it was told to stop and has stopped cleanly.
+    ///
+    /// # Errors
+    /// Only if the poll itself fails.
+    pub fn run(&mut self, store: &mut StoreHandle) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !self.core.is_stopped() {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            let now = self.clock.now();
+            self.core.begin_turn(now);
+            let mut writable = Vec::new();
+            for event in &events {
+                match event.token() {
+                    TOKEN_WAKER => {}
+                    TOKEN_SIGNAL => self.take_signals(),
+                    Token(index) if TOKEN_LISTENER_LAST - index < LISTENERS_MAX => self.accepting = true,
+                    Token(index) => self.note(index, event.is_readable(), event.is_writable(), &mut writable),
+                }
+            }
+            self.accept();
+            self.read_ready();
+            store.observe_clock(now.relay_ms);
+            while let Some(completion) = store.try_completion() {
+                self.core.handle_completion(completion);
+            }
+            self.core.end_turn();
+            for id in writable {
+                self.write(id);
+            }
+            while let Some(action) = self.core.poll_action() {
+                match action {
+                    Action::Write(id) => self.write(id),
+                    Action::Close(id, reason) => self.close(id, reason),
+                    Action::Store(request) => store.submit(request),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.core.next_deadline_ms().map(|at_ms| {
+            // One more, so that the deadline has passed when the poll returns.
+            Duration::from_millis(at_ms.saturating_sub(self.clock.now().monotonic_ms).saturating_add(1))
+        });
+        if self.accepting { Some(deadline.unwrap_or(ACCEPT_PAUSE).min(ACCEPT_PAUSE)) } else { deadline }
+    }
+
+    fn note(&mut self, index: usize, readable: bool, writable: bool, to_write: &mut Vec<ConnId>) {
+        let Some(socket) = self.sockets.get_mut(index).and_then(Option::as_mut) else { return };
+        if writable {
+            to_write.push(socket.id);
+        }
+        if readable {
+            socket.readable = true;
+            if !std::mem::replace(&mut socket.queued, true) {
+                self.ready.push_back(socket.id);
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let mut bytes = [0; 16];
+        while matches!(self.signals.read(&mut bytes), Ok(count) if count > 0) {
+            log::info!("stopping");
+            self.core.handle_stop();
+        }
+    }
+
+    fn accept(&mut self) {
+        if !self.accepting {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            let mut accepted = None;
+            for listener in &self.listeners {
+                match listener.accept() {
+                    Ok(connection) => {
+                        accepted = Some(connection);
+                        break;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    // The peer was gone before it was accepted: nothing to do, look again.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => return,
+                    Err(error) => {
+                        log::warn!("cannot accept a connection: {error}");
+                        return;
+                    }
+                }
+            }
+            let Some((stream, peer)) = accepted else {
+                self.accepting = false;
+                return;
+            };
+            if let Err(error) = self.open(stream, peer) {
+                log::warn!("cannot set up a connection: {error}");
+            }
+        }
+    }
+
+    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let id = self.core.handle_opened();
+        let index = id.index as usize;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
+            self.core.handle_lost(id);
+            return Err(error);
+        }
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.sockets.get_mut(index) {
+            log::debug!("connection {index} from {peer}");
+            *place = Some(Socket { id, stream, peer, partial: Vec::new(), readable: true, queued: true });
+            self.ready.push_back(id);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, id: ConnId, reason: crate::reason::Reason) {
+        if let Some(socket) = self.take_socket(id) {
+            log::debug!("connection {} from {} closed: {reason}", id.index, socket.peer);
+            self.give_back(socket.partial);
+        }
+    }
+
+    fn take_socket(&mut self, id: ConnId) -> Option<Socket> {
+        self.sockets.get_mut(id.index as usize)?.take_if(|socket| socket.id == id)
+    }
+
+    fn socket(&mut self, id: ConnId) -> Option<&mut Socket> {
+        self.sockets.get_mut(id.index as usize)?.as_mut().filter(|socket| socket.id == id)
+    }
+
+    /// Reads from each connection that may have something, once round.
+    fn read_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { return };
+            let Some(socket) = self.socket(id) else { continue };
+            socket.queued = false;
+            self.read(id);
+        }
+    }
+
+    /// Reads from one connection until there is no more, or its budget is used up.
+    fn read(&mut self, id: ConnId) {
+        let mut budget = READ_BYTES_PER_TURN;
+        while self.core.may_read(id) {
+            if budget == 0 {
+                if let Some(socket) = self.socket(id) {
+                    socket.queued = true;
+                    self.ready.push_back(id);
+                }
+                return;
+            }
+            let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else {
+                return;
+            };
+            if !socket.readable {
+                return;
+            }
+            let kept = socket.partial.len();
+            let Some((head, room)) = self.buffer.split_at_mut_checked(kept) else { return };
+            head.copy_from_slice(&socket.partial);
+            match socket.stream.read(room) {
+                Ok(0) => {
+                    socket.readable = false;
+                    return self.core.handle_end_of_input(id);
+                }
+                Ok(count) => {
+                    // A short read has emptied the socket; the next edge says when there is more.
+                    socket.readable = count == room.len();
+                    budget = budget.saturating_sub(count);
+                    self.core.handle_heard(id);
+                    self.take_frames(id, kept + count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.core.handle_lost(id),
+            }
+        }
+    }
+
+    /// Cuts the first `filled` bytes of the buffer into frames; keeps what is left over.
+    fn take_frames(&mut self, id: ConnId, filled: usize) {
+        let mut rest = self.buffer.get(..filled).unwrap_or_default();
+        while !rest.is_empty() {
+            match Frame::parse(rest, self.core.body_bytes_max(id)) {
+                Ok(Parsed::Frame(frame, count)) => {
+                    self.core.handle_frame(id, frame);
+                    rest = rest.get(count..).unwrap_or_default();
+                }
+                Ok(Parsed::Incomplete { .. }) => break,
+                Err(error) => {
+                    self.core.handle_bad_frame(id, error);
+                    rest = &[];
+                }
+            }
+        }
+        let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
+        if rest.is_empty() {
+            if socket.partial.capacity() > 0 {
+                let partial = std::mem::take(&mut socket.partial);
+                self.give_back(partial);
+            }
+            return;
+        }
+        if socket.partial.capacity() == 0 {
+            socket.partial = self.spare.pop().unwrap_or_default();
+        }
+        socket.partial.clear();
+        socket.partial.extend_from_slice(rest);
+    }
+
+    fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < POOLED_BUFFERS_MAX && buffer.capacity() > 0 {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Writes what the core has for a connection until the socket takes no more.
+    fn write(&mut self, id: ConnId) {
+        loop {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.core.gather(id, &mut slices);
+            let slices = slices.get(..filled).unwrap_or_default();
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else {
+                return;
+            };
+            if socket.id != id {
+                return;
+            }
+            if offered == 0 {
+                // It may be read again, now that its output is gone.
+                if socket.readable && !std::mem::replace(&mut socket.queued, true) {
+                    self.ready.push_back(id);
+                }
+                return;
+            }
+            match socket.stream.write_vectored(slices) {
+                Ok(count) => {
+                    self.core.handle_written(id, count);
+                    if count < offered {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.core.handle_written(id, 0);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.core.handle_lost(id),
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Listening sockets.
+//!
+//! Owns: binding. An IPv6 socket takes IPv6 only, so that the defaults 0.0.0.0:5001 and [::]:5001 can
+//! both be bound. Must not know what is accepted.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1_024;
+
+/// Listens on `address`; port 0 lets the system choose.
+///
+/// # Errors
+/// What the system says: in use, not permitted, no such address or family.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
