@@ -344,9 +344,9 @@ def reading():
         spoilt = frame(0x7F, [("43 bytes", filler("43", 43))], flags)
         bad(f"reading/routed-of-43-bytes-{name}", "No room for the routing fields.", spoilt)
 
-    swapped = crc32(join(a_ping)[:16])
-    swapped = int.from_bytes(swapped.to_bytes(4, "little"), "big")
-    bad("reading/header-crc-little-endian", "Big-endian everywhere.", frame("PING", ping(), header_crc=swapped), "BAD_CRC")
+    swapped = int.from_bytes(join(a_ping)[16:20], "little")
+    spoilt = frame("PING", ping(), header_crc=swapped)
+    bad("reading/header-crc-little-endian", "Big-endian everywhere.", spoilt, "BAD_CRC")
     short = crc32(join(a_send)[:16])
     spoilt = frame("SEND", send(), header_crc=short)
     bad("reading/header-crc-without-routing-fields", "It covers them in a routed frame.", spoilt, "BAD_CRC")
@@ -462,7 +462,8 @@ def every_type():
         reader = TYPES[kind][1]
         if reader != "both":
             other = "to client" if reader == "to relay" else "to relay"
-            bad(f"{folder}/wrong-way", f"This frame is never sent {other}.", intact, "UNEXPECTED_FRAME", direction=other)
+            about = f"This frame is never sent {other}."
+            bad(f"{folder}/wrong-way", about, intact, "UNEXPECTED_FRAME", direction=other)
         zeros(kind, body)
 
 
@@ -544,10 +545,12 @@ def errors():
     good("error/no-text", "The text may be empty.", frame("ERROR", error(busy, 0, 0xFFFFFFFF, 0xFFFFFFFF)))
     good("error/longest-text", "120 bytes.", frame("ERROR", error(busy, 0, 5, 1, (bytes(range(0x20, 0x7F)) * 2)[:120])))
     bad("error/closes-2", "No such value.", frame("ERROR", error(busy, 2)))
-    for case, text in {"newline": b"a\n", "nul": b"a\x00", "del": b"a\x7f", "utf-8": "é".encode(), "high": b"\xff"}.items():
+    unprintable = {"newline": b"a\n", "nul": b"a\x00", "del": b"a\x7f", "utf-8": "é".encode(), "high": b"\xff"}
+    for case, text in unprintable.items():
         bad(f"error/text-{case}", "Not printable ASCII.", frame("ERROR", error(busy, text=text)))
-    bad("error/text-longer-than-body", "It would go on behind the end.", frame("ERROR", error(busy, text=b"text", length=5)))
-    bad("error/text-shorter-than-body", "A byte is left over.", frame("ERROR", error(busy, text=b"text", length=3)))
+    said = lambda length: frame("ERROR", error(busy, text=b"text", length=length))
+    bad("error/text-longer-than-body", "It would go on behind the end.", said(5))
+    bad("error/text-shorter-than-body", "A byte is left over.", said(3))
     bad("error/text-of-121-bytes", "One too many.", frame("ERROR", error(busy, text=b"x" * 121)))
     not_lengths("ERROR", error(busy), 12)
 
