@@ -1,1 +1,10 @@
-//! Skeleton.
+//! What the black-box tests and the benchmarks share: the real binaries as child processes, and a
+//! client that speaks frames and nothing else.
+//!
+//! Must not know the insides of the relay or of the client: what a stranger can do with spec/ is what
+//! this crate does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+pub mod process;
+pub mod raw;
