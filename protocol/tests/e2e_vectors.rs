@@ -15,7 +15,8 @@ fn recipient(vector: &Vector) -> User {
     let mut bob = User::with_keys("bob", vector.get("sender"), "bob-ik", "bob-spk", &opks);
     if let Some(pinned) = Some(vector.get("pinned")).filter(|pinned| *pinned != "none") {
         // Bob wrote to the sender first, and pinned the key that he found.
-        let mut sender = User::with_keys(vector.get("sender"), "bob", pinned, "alice-spk", &[key("alice-opk")]);
+        let mut sender =
+            User::with_keys(vector.get("sender"), "bob", pinned, "alice-spk", &[key("alice-opk")]);
         bob.send("hello", &mut sender);
         assert_eq!(bob.peer.pin().as_ref(), Some(sender.identity.fingerprint()));
     }
@@ -79,7 +80,9 @@ fn every_reason_that_bytes_can_cause_has_a_vector() {
     use RejectReason as R;
     let vectors = Vector::all("reject");
     let expected = |reason: &str| {
-        vectors.iter().any(|v| (1..4).any(|n| v.find(&format!("expect {n}")) == Some(&format!("reject {reason}"))))
+        vectors
+            .iter()
+            .any(|v| (1..4).any(|n| v.find(&format!("expect {n}")) == Some(&format!("reject {reason}"))))
     };
     for reason in [
         R::Malformed,

@@ -2,7 +2,7 @@
 //!
 //! This file owns the framing of the info field. It must not know which keys are derived.
 
-use hkdf::Hkdf;
+use hkdf::{Hkdf, InvalidLength};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
@@ -30,8 +30,18 @@ pub(crate) fn derive_by_mac(key: &Secret, label: &str) -> Secret {
 }
 
 fn derive(salt: &[u8], ikm: &[u8], label: &str, context: &[u8], out: &mut [u8]) {
-    let info: [&[u8]; 3] = [&label_length(label), label.as_bytes(), context];
     // RFC 5869 allows 255 * 32 bytes of output; the callers above ask for 32 and 64.
     #[allow(clippy::expect_used)]
-    Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(&info, out).expect("64 bytes at most");
+    hkdf_sha256(salt, ikm, &[&label_length(label), label.as_bytes(), context], out)
+        .expect("64 bytes at most");
+}
+
+/// HKDF-SHA-256 with an info in parts.
+pub(crate) fn hkdf_sha256(
+    salt: &[u8],
+    ikm: &[u8],
+    info: &[&[u8]],
+    out: &mut [u8],
+) -> Result<(), InvalidLength> {
+    Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(info, out)
 }

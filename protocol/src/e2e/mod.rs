@@ -42,7 +42,8 @@ mod reject;
 mod secret;
 mod session;
 mod skipped;
-
+#[cfg(test)]
+mod tests;
 
 pub use bundle::{BadBundle, Bundle, OneTime, Profile, PublishedBatch, PublishedSpk};
 pub use codec::Corrupt;

@@ -54,7 +54,7 @@ pub(crate) fn mac(key: &[u8], label: &str, values: &[&[u8]]) -> [u8; HASH_BYTES]
 }
 
 /// HMAC-SHA-256 under `key`, nothing absorbed yet.
-fn hmac_sha256(key: &[u8]) -> Hmac<Sha256> {
+pub(crate) fn hmac_sha256(key: &[u8]) -> Hmac<Sha256> {
     // RFC 2104 takes a key of any length (a long one is hashed first), so this constructor, which
     // is fallible only for the trait's sake, has no failing case.
     #[allow(clippy::expect_used)]
