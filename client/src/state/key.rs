@@ -16,7 +16,7 @@ pub enum Key {
     /// `peers/NAME`: a contact's uid, pinned key and sessions.
     Peer(Name),
     /// `records/NAME,N`: the N-th segment of what was received from a contact.
-    Records(Name, u32),
+    Records(Name, u64),
     /// `uids/UID`: the name that a uid stands for.
     Uid(Uid),
     /// `outbox/LANE-NUMBER`: a message on its way.

@@ -1,0 +1,393 @@
+//! Sending: from the outbox to the relay, and what comes back (spec/wire.md, section 5).
+//!
+//! Owns: which messages of this process' lanes are due, on their way, or wait for an answer of the
+//! directory. Their contents are read from the state whenever something is done with them, because
+//! another process may have settled them. What an answer means is `outbox`'s.
+
+use std::collections::BTreeMap;
+
+use e2e_protocol::e2e::{Bundle, EncryptError, Me, Plaintext};
+use e2e_protocol::ids::{Fingerprint, Lane, MessageId, Name, Number, Receipt, Uid};
+use e2e_protocol::limits::LANE_WINDOW;
+use e2e_protocol::wire::directory::{Entry, Want};
+use e2e_protocol::wire::routed::emit_routed;
+use e2e_protocol::wire::transfer::{Outcome, ResultCode};
+use e2e_protocol::wire::{Code, ErrorCode, FrameType, Routing};
+
+use super::directory::{Question, bundle};
+use super::event::{Drop, Event, Fate, Wait};
+use super::outbox::{self, Answer, STORED_PAUSE_MS, Verdict};
+use super::{Engine, Stage, Turn};
+use crate::state::items::Sealed;
+use crate::state::{Key, OutboxItem, StateError};
+
+/// How a message is called by its sender and the relay.
+type Id = (Lane, Number);
+
+/// Most messages on their way without a result.
+const IN_FLIGHT_MAX: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Dispatch {
+    tracked: BTreeMap<Id, Progress>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// To be looked at, at this time.
+    Due(u64),
+    /// Held back: enough others have no result yet.
+    Held,
+    /// The directory is asked about its recipient.
+    Asking(Name),
+    /// Sent on this connection; no result yet.
+    InFlight,
+}
+
+impl Dispatch {
+    pub(super) fn track(&mut self, id: Id, due_ms: u64) {
+        self.tracked.insert(id, Progress::Due(due_ms));
+    }
+
+    /// The connection is gone: what was on its way is due again.
+    pub(super) fn reset(&mut self) {
+        for progress in self.tracked.values_mut() {
+            if !matches!(progress, Progress::Due(_)) {
+                *progress = Progress::Due(0);
+            }
+        }
+    }
+
+    pub(super) fn is_sending(&self) -> bool {
+        self.tracked.values().any(|progress| !matches!(progress, Progress::Due(_)))
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        let due = |progress: &Progress| match progress {
+            Progress::Due(due_ms) => Some(*due_ms),
+            Progress::Held | Progress::Asking(_) | Progress::InFlight => None,
+        };
+        self.tracked.values().filter_map(due).min()
+    }
+
+    /// Whether the relay would still remember the lane's numbers on their way, were this one sent too.
+    fn has_room(&self, (lane, number): Id) -> bool {
+        let in_flight = || self.tracked.iter().filter(|(_, progress)| **progress == Progress::InFlight);
+        let oldest = in_flight().find(|((of, _), _)| *of == lane);
+        in_flight().count() < IN_FLIGHT_MAX
+            && oldest.is_none_or(|((_, oldest), _)| number.0 < oldest.0.saturating_add(LANE_WINDOW))
+    }
+
+    fn asking(&self, name: &Name) -> Vec<Id> {
+        let asking = self.tracked.iter().filter(|(_, progress)| **progress == Progress::Asking(*name));
+        asking.map(|(id, _)| *id).collect()
+    }
+}
+
+impl Engine {
+    /// Puts a message into the outbox and sends it, at once if the connection stands. `None` if this
+    /// process was not made to send.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state can't be used.
+    pub fn handle_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: Name,
+        plaintext: Plaintext,
+    ) -> Result<Option<MessageId>, StateError> {
+        let Some(id) = self.lanes.next_id() else { return Ok(None) };
+        let message_id = plaintext.id;
+        OutboxItem::new(to, plaintext).store(&mut turn.state, Key::Outbox(id.0, id.1));
+        self.dispatch.track(id, 0);
+        self.advance_outbox(turn)?;
+        Ok(Some(message_id))
+    }
+
+    /// Sends what is due, as far as there is room.
+    pub(super) fn advance_outbox(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
+        if !matches!(self.stage, Stage::Ready(_)) {
+            return Ok(());
+        }
+        let now_ms = turn.now_ms;
+        let ready = |progress: &Progress| match progress {
+            Progress::Due(due_ms) => *due_ms <= now_ms,
+            Progress::Held => true,
+            Progress::Asking(_) | Progress::InFlight => false,
+        };
+        let ids: Vec<Id> =
+            self.dispatch.tracked.iter().filter(|(_, at)| ready(at)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.dispatch_one(turn, id, None)?;
+        }
+        Ok(())
+    }
+
+    /// Does the next thing that a message needs: encrypt it, ask for its recipient, send it.
+    fn dispatch_one(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: Id,
+        bundle: Option<&Bundle<'_>>,
+    ) -> Result<(), StateError> {
+        let Some(mut item) = OutboxItem::load(&turn.state, &key(id))? else {
+            self.dispatch.tracked.remove(&id);
+            return Ok(());
+        };
+        if outbox::is_too_old(&item, turn.now_ms) {
+            self.drop_item(turn, id, &item, Drop::TooOld);
+            return Ok(());
+        }
+        if !self.dispatch.has_room(id) {
+            self.dispatch.tracked.insert(id, Progress::Held);
+            return Ok(());
+        }
+        if item.sealed.is_none() {
+            match self.encrypt(turn, &item, bundle)? {
+                Ok(sealed) => item.sealed = Some(sealed),
+                Err(error) => return self.handle_not_encrypted(turn, id, item, error),
+            }
+            if item.first_sent_ms == 0 {
+                item.first_sent_ms = turn.now_ms;
+            }
+            item.store(&mut turn.state, key(id));
+        }
+        let uid = turn.peer(&item.to)?.0.uid;
+        if uid == Uid::NONE {
+            self.ask_about(turn, id, item.to, Want::Address);
+        } else if let Some(sealed) = &item.sealed {
+            let routing = Routing { peer: uid, lane: id.0, number: id.1, ..Routing::default() };
+            turn.emit(|out| emit_routed(out, FrameType::Send, &routing, &sealed.envelope));
+            self.dispatch.tracked.insert(id, Progress::InFlight);
+        }
+        Ok(())
+    }
+
+    fn encrypt(
+        &self,
+        turn: &mut Turn<'_>,
+        item: &OutboxItem,
+        bundle: Option<&Bundle<'_>>,
+    ) -> Result<Result<Sealed, EncryptError>, StateError> {
+        let me = Me { name: &self.account.name, identity: &self.identity };
+        let now_ms = turn.now_ms;
+        let (open, rng) = turn.peer(&item.to)?;
+        let sealed = open.peer.encrypt(me, &item.plaintext, bundle, now_ms, rng);
+        Ok(sealed.map(|sealed| Sealed {
+            session: sealed.sid,
+            receipt: sealed.expected_receipt,
+            envelope: sealed.envelope,
+        }))
+    }
+
+    fn handle_not_encrypted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: Id,
+        item: OutboxItem,
+        error: EncryptError,
+    ) -> Result<(), StateError> {
+        match error {
+            EncryptError::NeedBundle { one_time } => {
+                let want = if one_time { Want::OneTime } else { Want::Bundle };
+                self.ask_about(turn, id, item.to, want);
+            }
+            EncryptError::WaitUntil(until_ms) => {
+                self.postpone(turn, id, item, until_ms, Wait::SessionPending);
+            }
+            EncryptError::KeyChanged(shown) => self.handle_key_changed(turn, id, item, shown)?,
+            EncryptError::BadBundle(why) => {
+                self.refuse(turn, id, item, Drop::BadBundle(why), Wait::BadBundle(why));
+            }
+            EncryptError::TooLong | EncryptError::OwnName => {
+                self.drop_item(turn, id, &item, Drop::Unsendable);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_key_changed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: Id,
+        item: OutboxItem,
+        shown: Fingerprint,
+    ) -> Result<(), StateError> {
+        let pinned = turn.peer(&item.to)?.0.peer.pin().unwrap_or(Fingerprint::ZERO);
+        let (drop, wait) = (Drop::KeyChanged { pinned, shown }, Wait::KeyChanged { pinned, shown });
+        self.refuse(turn, id, item, drop, wait);
+        Ok(())
+    }
+
+    /// The directory's answer about a recipient.
+    pub(super) fn handle_recipient(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Name,
+        entry: &Entry<'_>,
+    ) -> Result<(), StateError> {
+        let pin = turn.peer(name)?.0.peer.pin();
+        let changed = pin.is_some_and(|pin| pin != entry.fingerprint);
+        if !changed {
+            turn.remember_uid(name, entry.uid)?;
+            turn.peer(name)?.0.uid = entry.uid;
+        }
+        let bundle = entry.bundle.as_ref().map(bundle);
+        for id in self.dispatch.asking(name) {
+            match OutboxItem::load(&turn.state, &key(id))? {
+                Some(item) if changed => self.handle_key_changed(turn, id, item, entry.fingerprint)?,
+                _ => self.dispatch_one(turn, id, bundle.as_ref())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory has no answer about a recipient.
+    pub(super) fn handle_no_recipient(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Name,
+        code: Code,
+        retry_after_ms: u64,
+    ) -> Result<(), StateError> {
+        for id in self.dispatch.asking(name) {
+            let Some(mut item) = OutboxItem::load(&turn.state, &key(id))? else {
+                self.dispatch.tracked.remove(&id);
+                continue;
+            };
+            if code == Code::from(ErrorCode::UnknownName) {
+                self.refuse(turn, id, item, Drop::UnknownName, Wait::NameGone);
+            } else if code.retry() {
+                item.retries = item.retries.saturating_add(1);
+                let pause_ms = outbox::retry_pause_ms(item.retries).max(retry_after_ms);
+                let until_ms = turn.now_ms.saturating_add(pause_ms);
+                self.postpone(turn, id, item, until_ms, Wait::Refused(code));
+            } else {
+                self.refuse(turn, id, item, Drop::Refused(code), Wait::Refused(code));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_result(
+        &mut self,
+        turn: &mut Turn<'_>,
+        outcome: &Outcome<'_>,
+    ) -> Result<(), StateError> {
+        let mut receipts = outcome.receipts.iter();
+        for number in outcome.numbers() {
+            let answer = match outcome.code {
+                // The parser saw to it that there is one for each.
+                ResultCode::Collected => Answer::Collected(receipts.next().unwrap_or(Receipt::ZERO)),
+                ResultCode::Stored => Answer::Stored,
+                ResultCode::Refused => Answer::Refused {
+                    code: outcome.reason,
+                    retry_after_ms: u64::from(outcome.retry_after_seconds) * 1_000,
+                },
+                ResultCode::Uncertain => Answer::Uncertain,
+                ResultCode::Expired => Answer::Expired,
+                ResultCode::Done => Answer::Done,
+            };
+            self.settle(turn, (outcome.lane, number), answer)?;
+        }
+        self.advance_outbox(turn)
+    }
+
+    /// Acts on an answer about a message. One that isn't in the outbox (any more) is none of ours.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: Id, answer: Answer) -> Result<(), StateError> {
+        let item = OutboxItem::load(&turn.state, &key(id))?;
+        let Some((mut item, session)) = item.and_then(|item| {
+            item.sealed.as_ref().map(|sealed| sealed.session).map(|session| (item, session))
+        }) else {
+            return Ok(());
+        };
+        let verdict = outbox::verdict(&item, answer, turn.now_ms);
+        log::debug!("{} {}: {answer:?}, so {verdict:?}", item.to, item.plaintext.id);
+        match verdict {
+            Verdict::LetGo => {
+                turn.peer(&item.to)?.0.peer.receipt_verified(session);
+                self.erase_item(turn, id);
+                turn.event(fate(&item, Fate::Collected));
+            }
+            Verdict::Keep { until_ms } => {
+                turn.event(fate(&item, Fate::Stored));
+                item.stored = true;
+                self.store_until(turn, id, item, until_ms);
+            }
+            Verdict::SendAgain { renumber, until_ms, why } => {
+                item.retries = item.retries.saturating_add(1);
+                let id = if renumber { self.renumber(turn, id) } else { id };
+                self.postpone(turn, id, item, until_ms, why);
+            }
+            Verdict::EncryptAnew { until_ms } => {
+                turn.peer(&item.to)?.0.peer.reject_seen(session);
+                item.rejects = item.rejects.saturating_add(1);
+                item.sealed = None;
+                let id = self.renumber(turn, id);
+                self.postpone(turn, id, item, until_ms, Wait::Rejected);
+            }
+            Verdict::LookUp { until_ms, why } => {
+                turn.peer(&item.to)?.0.uid = Uid::NONE;
+                item.retries = item.retries.saturating_add(1);
+                self.postpone(turn, id, item, until_ms, why);
+            }
+            Verdict::Drop(why) => self.drop_item(turn, id, &item, why),
+        }
+        Ok(())
+    }
+
+    /// The same message under a new id, in a lane of our own.
+    fn renumber(&mut self, turn: &mut Turn<'_>, id: Id) -> Id {
+        let Some(new) = self.lanes.next_id() else { return id };
+        self.erase_item(turn, id);
+        new
+    }
+
+    /// What was never sent is dropped: its user is told, and decides. What was sent before is kept,
+    /// and tried again once a day: it was promised.
+    fn refuse(&mut self, turn: &mut Turn<'_>, id: Id, item: OutboxItem, drop: Drop, wait: Wait) {
+        if item.first_sent_ms == 0 {
+            self.drop_item(turn, id, &item, drop);
+        } else {
+            let until_ms = turn.now_ms.saturating_add(STORED_PAUSE_MS);
+            self.postpone(turn, id, item, until_ms, wait);
+        }
+    }
+
+    fn ask_about(&mut self, turn: &mut Turn<'_>, id: Id, name: Name, want: Want) {
+        self.dispatch.tracked.insert(id, Progress::Asking(name));
+        self.ask(turn, Question::Recipient(name, want));
+    }
+
+    fn postpone(&mut self, turn: &mut Turn<'_>, id: Id, item: OutboxItem, until_ms: u64, why: Wait) {
+        turn.event(fate(&item, Fate::Waits { until_ms, why }));
+        self.store_until(turn, id, item, until_ms);
+    }
+
+    fn store_until(&mut self, turn: &mut Turn<'_>, id: Id, mut item: OutboxItem, until_ms: u64) {
+        item.not_before_ms = until_ms;
+        item.store(&mut turn.state, key(id));
+        // A notice may be about a lane of another process, which then looks after the message itself.
+        if self.lanes.holds(id.0) {
+            self.dispatch.track(id, until_ms);
+        }
+    }
+
+    fn drop_item(&mut self, turn: &mut Turn<'_>, id: Id, item: &OutboxItem, why: Drop) {
+        self.erase_item(turn, id);
+        turn.event(fate(item, Fate::Dropped(why)));
+    }
+
+    fn erase_item(&mut self, turn: &mut Turn<'_>, id: Id) {
+        self.dispatch.tracked.remove(&id);
+        turn.state.remove(key(id));
+    }
+}
+
+fn key((lane, number): Id) -> Key {
+    Key::Outbox(lane, number)
+}
+
+fn fate(item: &OutboxItem, fate: Fate) -> Event {
+    Event::Fate { id: item.plaintext.id, to: item.to, fate }
+}

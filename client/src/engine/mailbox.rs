@@ -1,0 +1,180 @@
+//! Receiving: messages and notices of the own mailbox, in order (spec/wire.md, section 6;
+//! spec/crypto.md, "Receiving").
+//!
+//! Owns: what was delivered and is not acknowledged yet. In a turn a delivery is opened, kept, and
+//! its acknowledgement queued; committing the turn makes all of it durable and then gives the
+//! acknowledgement out. Nothing is acknowledged out of order: a sender whose name is still to be
+//! looked up holds up those behind.
+
+use std::collections::VecDeque;
+
+use e2e_protocol::e2e::{Inbox, Kind, Me, Opened, OpenedMessage, Reject};
+use e2e_protocol::ids::{Lane, Name, Number, Receipt, Sequence, Uid};
+use e2e_protocol::wire::transfer::ResultCode;
+use e2e_protocol::wire::{Notice, Routed};
+
+use super::directory::Resolved;
+use super::event::Event;
+use super::outbox::Answer;
+use super::{Engine, Turn};
+use crate::state::{InboxItem, StateError};
+
+pub(super) struct Mailbox {
+    waiting: VecDeque<Delivery>,
+    /// How many are still to be shown; `None`: all.
+    wanted: Option<u64>,
+    /// How many of those that waited at login did not come yet.
+    queued: u64,
+    /// Whether that the queue was read to its end has been acted upon.
+    drained: bool,
+}
+
+struct Delivery {
+    sequence: Sequence,
+    what: What,
+}
+
+enum What {
+    Message { from: Uid, envelope: Vec<u8> },
+    Notice { id: (Lane, Number), answer: Answer },
+}
+
+impl Mailbox {
+    pub(super) fn new(wanted: Option<u64>) -> Self {
+        Self { waiting: VecDeque::new(), wanted, queued: 0, drained: false }
+    }
+
+    /// The connection is gone: what was not acknowledged comes again.
+    pub(super) fn reset(&mut self) {
+        self.waiting.clear();
+        self.drained = false;
+    }
+
+    /// Logged in; `queued` deliveries wait at the relay.
+    pub(super) fn begin(&mut self, queued: u64) {
+        self.queued = queued;
+    }
+
+    pub(super) fn has_enough(&self) -> bool {
+        self.wanted == Some(0)
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.queued == 0 && self.waiting.is_empty()
+    }
+
+    /// A message of this kind is shown: counts it, if it is one that a user waits for.
+    pub(super) fn count_shown(&mut self, kind: Kind) {
+        if let (Some(wanted), Kind::Text | Kind::Bytes) = (&mut self.wanted, kind) {
+            *wanted = wanted.saturating_sub(1);
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn handle_deliver(
+        &mut self,
+        turn: &mut Turn<'_>,
+        routed: &Routed<'_>,
+    ) -> Result<(), StateError> {
+        let what = What::Message { from: routed.routing.peer, envelope: routed.envelope().to_vec() };
+        self.mailbox.waiting.push_back(Delivery { sequence: routed.routing.sequence, what });
+        self.advance_mailbox(turn)
+    }
+
+    pub(super) fn handle_notice(&mut self, turn: &mut Turn<'_>, notice: &Notice) -> Result<(), StateError> {
+        let answer = match notice.code {
+            ResultCode::Collected => Answer::Collected(notice.receipt),
+            _ => Answer::Expired,
+        };
+        let what = What::Notice { id: (notice.routing.lane, notice.routing.number), answer };
+        self.mailbox.waiting.push_back(Delivery { sequence: notice.routing.sequence, what });
+        self.advance_mailbox(turn)
+    }
+
+    /// Takes what is delivered, as far as its senders are known and messages are wanted.
+    pub(super) fn advance_mailbox(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
+        while !self.mailbox.has_enough()
+            && let Some(delivery) = self.mailbox.waiting.pop_front()
+        {
+            let receipt = match &delivery.what {
+                What::Notice { id, answer } => {
+                    self.settle(turn, *id, *answer)?;
+                    Receipt::ZERO
+                }
+                What::Message { from, envelope } => match self.resolve_sender(turn, *from)? {
+                    Resolved::Name(name) => self.open(turn, *from, &name, envelope)?,
+                    Resolved::Gone => {
+                        turn.event(Event::NotOpened { from: None, pin: None, reason: None });
+                        Receipt::ZERO
+                    }
+                    Resolved::Asked => {
+                        self.mailbox.waiting.push_front(delivery);
+                        break;
+                    }
+                },
+            };
+            turn.acknowledge(delivery.sequence, receipt);
+            self.mailbox.queued = self.mailbox.queued.saturating_sub(1);
+        }
+        if self.mailbox.is_drained() && !self.mailbox.drained && self.config.receive {
+            self.mailbox.drained = true;
+            let now_ms = turn.now_ms;
+            let erased = turn.prekeys()?.0.queue_drained(now_ms);
+            log::debug!("the queue is drained; old prekeys erased: {erased}");
+        }
+        Ok(())
+    }
+
+    /// Opens a message and keeps it; gives what is to be acknowledged.
+    fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        uid: Uid,
+        from: &Name,
+        envelope: &[u8],
+    ) -> Result<Receipt, StateError> {
+        let now_ms = turn.now_ms;
+        let (peer, records, prekeys, rng) = turn.receiving(from)?;
+        let me = Me { name: &self.account.name, identity: &self.identity };
+        let mut inbox = Inbox { me, prekeys, records, inits: &mut self.inits };
+        let opened = peer.decrypt(&mut inbox, envelope, now_ms, rng);
+        let pin = peer.pin();
+        match opened {
+            Ok(Opened::Again(receipt)) => Ok(receipt),
+            Ok(Opened::New(message)) => {
+                let receipt = message.record.receipt;
+                self.keep(turn, uid, from, message)?;
+                Ok(receipt)
+            }
+            Err(Reject { reason, .. }) => {
+                turn.event(Event::NotOpened { from: Some(*from), pin, reason: Some(reason) });
+                Ok(Receipt::ZERO)
+            }
+        }
+    }
+
+    fn keep(
+        &mut self,
+        turn: &mut Turn<'_>,
+        uid: Uid,
+        from: &Name,
+        message: OpenedMessage,
+    ) -> Result<(), StateError> {
+        let OpenedMessage { plaintext, known, record, missing } = message;
+        turn.push_record(from, &record);
+        // Only now: whoever sends what does not open can't make files.
+        turn.remember_uid(from, uid)?;
+        if !missing.is_empty() {
+            let count = missing.end.saturating_sub(missing.start);
+            turn.event(Event::Missing { from: *from, count });
+        }
+        if !known && plaintext.kind != Kind::Nothing {
+            let key = self.lanes.next_inbox();
+            self.mailbox.count_shown(plaintext.kind);
+            InboxItem { from: *from, plaintext: plaintext.clone() }.store(&mut turn.state, key);
+            turn.event(Event::Message { key, from: *from, plaintext });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Prekeys: seeing that the relay has some to hand out (spec/crypto.md, "Keys of a client").
+//!
+//! Owns: when keys are made and published. The keys are made one at a time between turns, by the host,
+//! because each takes a while and nobody should wait for the lock meanwhile.
+
+use e2e_protocol::e2e::limits::BATCH_PREKEYS_MAX;
+use e2e_protocol::e2e::{KeyPair, Me, PublishedBatch, PublishedSpk};
+use e2e_protocol::ids::KeyId;
+use e2e_protocol::login::key_id;
+use e2e_protocol::wire::directory::{Batch, Entry, Publish, Published, SignedPrekey};
+use rand_chacha::ChaCha20Rng;
+
+use super::directory::Question;
+use super::event::{End, Event};
+use super::{Engine, Stage, Turn};
+use crate::state::StateError;
+
+/// How often a process that stays asks what the relay has left, milliseconds.
+const ASK_MS: u64 = 60 * 60 * 1_000;
+
+pub(super) struct Upkeep {
+    enabled: bool,
+    wanted: Wanted,
+    made: Vec<KeyPair>,
+    /// PUBLISH is sent and not answered.
+    publishing: bool,
+    next_ask_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    /// One-time prekeys for the signed prekey in force.
+    Batch,
+    /// A new signed prekey, and one-time prekeys for it: the relay drops the others.
+    All,
+}
+
+impl Wanted {
+    fn keys(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Batch => BATCH_PREKEYS_MAX,
+            Self::All => BATCH_PREKEYS_MAX + 1,
+        }
+    }
+}
+
+impl Upkeep {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self { enabled, wanted: Wanted::Nothing, made: Vec::new(), publishing: false, next_ask_ms: None }
+    }
+
+    /// The connection is gone. Keys that were made serve the next.
+    pub(super) fn reset(&mut self) {
+        self.wanted = Wanted::Nothing;
+        self.publishing = false;
+        self.next_ask_ms = None;
+    }
+
+    pub(super) fn keys_wanted(&self) -> Option<(usize, usize)> {
+        let wanted = self.wanted.keys();
+        (self.made.len() < wanted).then_some((self.made.len(), wanted))
+    }
+
+    pub(super) fn make_key(&mut self, rng: &mut ChaCha20Rng) {
+        if self.keys_wanted().is_some() {
+            self.made.push(KeyPair::generate(rng));
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.publishing || self.wanted != Wanted::Nothing
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.next_ask_ms
+    }
+
+    /// PUBLISH was answered.
+    pub(super) fn published(&mut self, now_ms: u64) {
+        self.publishing = false;
+        self.next_ask_ms = Some(now_ms.saturating_add(ASK_MS));
+    }
+}
+
+impl Engine {
+    /// The relay hands out this signed prekey, and has so many one-time prekeys left.
+    pub(super) fn plan_prekeys(
+        &mut self,
+        turn: &mut Turn<'_>,
+        relay_spk: KeyId,
+        left: u16,
+    ) -> Result<(), StateError> {
+        if !self.upkeep.enabled || self.upkeep.is_busy() {
+            return Ok(());
+        }
+        let now_ms = turn.now_ms;
+        let prekeys = turn.prekeys()?.0;
+        prekeys.spk_uploaded(relay_spk, now_ms);
+        self.upkeep.wanted = if prekeys.needs_spk(now_ms, relay_spk) {
+            Wanted::All
+        } else if prekeys.needs_batch(relay_spk, left) {
+            Wanted::Batch
+        } else {
+            Wanted::Nothing
+        };
+        self.upkeep.next_ask_ms = Some(now_ms.saturating_add(ASK_MS));
+        Ok(())
+    }
+
+    /// Publishes the keys once all are made, and asks now and then whether more are needed.
+    pub(super) fn advance_upkeep(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
+        if !matches!(self.stage, Stage::Ready(_)) {
+            return Ok(());
+        }
+        if self.upkeep.next_ask_ms.is_some_and(|due| due <= turn.now_ms) && !self.upkeep.is_busy() {
+            self.upkeep.next_ask_ms = Some(turn.now_ms.saturating_add(ASK_MS));
+            self.ask(turn, Question::Own);
+        }
+        let wanted = self.upkeep.wanted;
+        if wanted == Wanted::Nothing || self.upkeep.made.len() < wanted.keys() {
+            return Ok(());
+        }
+        self.upkeep.wanted = Wanted::Nothing;
+        let keys: Vec<KeyPair> = self.upkeep.made.drain(..wanted.keys()).collect();
+        let me = Me { name: &self.account.name, identity: &self.identity };
+        let now_ms = turn.now_ms;
+        let (prekeys, rng) = turn.prekeys()?;
+        let (first, others) = match (wanted, keys.split_first()) {
+            (Wanted::All, Some((first, others))) => (Some(first), others),
+            _ => (None, keys.as_slice()),
+        };
+        let spk = first.map(|key| prekeys.publish_spk(me, key, now_ms, rng));
+        let batch = prekeys.publish_batch(me, others, rng);
+        if let Err(error) = &batch {
+            log::warn!("no one-time prekeys are published: {error}");
+        }
+        self.publish(turn, spk.as_ref(), batch.ok().as_ref());
+        Ok(())
+    }
+
+    fn publish(&mut self, turn: &mut Turn<'_>, spk: Option<&PublishedSpk>, batch: Option<&PublishedBatch>) {
+        let signed_prekey = spk.map(|spk| SignedPrekey {
+            modulus: &spk.modulus,
+            made_ms: spk.made_ms,
+            profile: spk.profile,
+            signature: &spk.signature,
+        });
+        let batch = batch.map(|batch| Batch {
+            signed_prekey: batch.spk,
+            signature: &batch.signature,
+            moduli: &batch.moduli,
+        });
+        if signed_prekey.is_none() && batch.is_none() {
+            return;
+        }
+        self.upkeep.publishing = true;
+        let request = self.directory.open_request(Question::Publish);
+        turn.emit(|out| Publish { request, signed_prekey, batch }.emit(out));
+    }
+
+    pub(super) fn handle_published(
+        &mut self,
+        turn: &mut Turn<'_>,
+        published: &Published,
+    ) -> Result<(), StateError> {
+        if !self.close_publish(turn, published.request) {
+            turn.end(End::Protocol("the relay says that it published what was not sent".into()));
+            return Ok(());
+        }
+        let now_ms = turn.now_ms;
+        turn.prekeys()?.0.spk_uploaded(published.signed_prekey, now_ms);
+        self.upkeep.published(now_ms);
+        turn.event(Event::Published { prekeys_left: published.prekeys_left });
+        Ok(())
+    }
+
+    /// What the relay has left of our own.
+    pub(super) fn handle_own_entry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        entry: &Entry<'_>,
+    ) -> Result<(), StateError> {
+        let relay_spk = entry.bundle.map_or(KeyId::ZERO, |bundle| key_id(bundle.signed_prekey.modulus));
+        self.plan_prekeys(turn, relay_spk, entry.prekeys_left)
+    }
+}
