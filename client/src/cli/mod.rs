@@ -1,0 +1,85 @@
+//! The command `e2e-client`.
+//!
+//! Owns: what a user types, reads, and gets as exit code. Messages go to standard output, and so does
+//! what `status`, `--help` and `--version` were asked for; everything else goes to standard error.
+//!
+//! Where to go next: [`options`] for the command line and its help, [`failure`] for errors and exit
+//! codes, `show` for how a message looks, and one file for each command.
+
+pub mod failure;
+pub mod options;
+pub mod show;
+
+mod progress;
+mod receive;
+mod register;
+mod send;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::host::seeded_rng;
+use crate::state::Home;
+use failure::{Exit, Failure};
+use options::{Command, Invocation, Options};
+
+/// Runs the command line of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let outcome = match Invocation::parse(&arguments, |name| std::env::var_os(name)) {
+        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Run(options)) => run(&options),
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    start_logging(options.verbose);
+    let rng = seeded_rng().map_err(|error| {
+        Failure::new(Exit::CannotWrite, format!("the system gives no random numbers: {error}"))
+    })?;
+    match &options.command {
+        Command::Register { name, token } => register::run(options, rng, name, token.as_deref()),
+        Command::Send { to, source } => send::run(options, rng, to, source),
+        Command::Recv { count, seconds, json } => receive::run(options, rng, *count, *seconds, *json),
+        Command::Status => status::run(options, rng),
+    }
+}
+
+fn open_home(path: &Path) -> Result<Home, Failure> {
+    Home::open(path).map_err(|error| {
+        Failure::new(Exit::CannotWrite, format!("cannot use {}: {error}", path.display()))
+            .hint("-H DIR or $E2E_HOME names another directory")
+    })
+}
+
+fn start_logging(verbose: usize) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+}
+
+/// Prints what was asked for. A reader that has seen enough is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::CannotWrite, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

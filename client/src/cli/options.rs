@@ -1,0 +1,348 @@
+//! The command line: what may be typed, and the help that says so.
+//!
+//! Owns: one table of commands and one of options, from which both parser and help are made, so that
+//! neither can know what the other doesn't. Must not act on anything.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
+use e2e_protocol::ids::Name;
+
+use super::failure::Failure;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// Run a command.
+    Run(Options),
+    /// Print this and exit.
+    Print(String),
+}
+
+/// What to run, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `HOST:PORT` of the relay, if it was given.
+    pub server: Option<String>,
+    /// Where keys and messages are kept.
+    pub home: PathBuf,
+    /// How often -v was given.
+    pub verbose: usize,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Claim a name.
+    Register {
+        /// The name.
+        name: Name,
+        /// The relay's token, if it wants one.
+        token: Option<String>,
+    },
+    /// Send one text to each of these.
+    Send {
+        /// Once each, in the order given.
+        to: Vec<Name>,
+        /// Where the text comes from.
+        source: Source,
+    },
+    /// Receive.
+    Recv {
+        /// Until so many messages were shown.
+        count: Option<u64>,
+        /// Until no message came for so long.
+        seconds: Option<Duration>,
+        /// As JSON.
+        json: bool,
+    },
+    /// Say how things stand.
+    Status,
+}
+
+/// Where a text comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Text(String),
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Standard,
+}
+
+/// One option. The table is both what is parsed and what the help says.
+struct Flag {
+    short: &'static str,
+    long: &'static str,
+    /// What stands for its value; empty if it takes none.
+    value: &'static str,
+    help: &'static str,
+    /// The commands that take it; none: all do.
+    of: &'static [&'static str],
+}
+
+const FLAGS: &[Flag] = &[
+    Flag {
+        short: "s",
+        long: "server",
+        value: "HOST:PORT",
+        help: "the relay (default: $E2E_SERVER); an IPv6 address goes in brackets; without a port 5001",
+        of: &[],
+    },
+    Flag {
+        short: "H",
+        long: "home",
+        value: "DIR",
+        help: "where this identity's keys and messages are kept (default: $E2E_HOME, else \
+               $XDG_DATA_HOME/e2e-client, else ~/.local/share/e2e-client)",
+        of: &[],
+    },
+    Flag {
+        short: "v",
+        long: "verbose",
+        value: "",
+        help: "log more; twice and thrice: still more ($RUST_LOG wins)",
+        of: &[],
+    },
+    Flag { short: "V", long: "version", value: "", help: "print the version and exit", of: &[] },
+    Flag { short: "h", long: "help", value: "", help: "print this help and exit", of: &[] },
+    Flag {
+        short: "",
+        long: "token",
+        value: "T",
+        help: "what the relay's owner gave you, if it wants a token",
+        of: &["register"],
+    },
+    Flag { short: "m", long: "message", value: "TEXT", help: "the text to send", of: &["send"] },
+    Flag { short: "f", long: "file", value: "FILE", help: "send the text in FILE", of: &["send"] },
+    Flag {
+        short: "n",
+        long: "count",
+        value: "COUNT",
+        help: "end after COUNT messages; the others stay at the relay",
+        of: &["recv"],
+    },
+    Flag {
+        short: "t",
+        long: "timeout",
+        value: "SECONDS",
+        help: "end after SECONDS without a message; 0: show what is waiting, then end",
+        of: &["recv"],
+    },
+    Flag {
+        short: "",
+        long: "json",
+        value: "",
+        help: "one JSON object a line: from, id (hex), time (ms since 1970, the sender's clock), and text, or data in base64",
+        of: &["recv"],
+    },
+];
+
+/// The commands with their arguments and what they do.
+const COMMANDS: &[(&str, &str, &str)] = &[
+    ("register", "NAME", "make keys and claim NAME; says the fingerprint. Repeating it is harmless"),
+    ("send", "TO...", "send a text (-m, -f, else standard input) to each TO; one result line for each"),
+    ("recv", "", "show messages until -n, -t, SIGINT or SIGTERM; reconnects by itself"),
+    ("status", "", "own name and fingerprint, prekeys left, outbox"),
+];
+
+/// The complete help.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from(
+        "e2e-client: sends and receives messages that only their recipients can read.\n\n\
+         Usage: e2e-client [-s HOST:PORT] [-H DIR] [-v]... COMMAND\n\nCommands:\n",
+    );
+    for (command, arguments, what) in COMMANDS {
+        text.push_str(&entry(&format!("{command} {arguments}"), what));
+    }
+    text.push_str("\nOptions, before or after the command:\n");
+    FLAGS.iter().filter(|flag| flag.of.is_empty()).for_each(|flag| text.push_str(&flag.entry()));
+    for (command, ..) in COMMANDS {
+        let mut flags = FLAGS.iter().filter(|flag| flag.of.contains(command)).peekable();
+        if flags.peek().is_some() {
+            text.push_str(&format!("\nOptions of {command}:\n"));
+            flags.for_each(|flag| text.push_str(&flag.entry()));
+        }
+    }
+    text.push_str(&format!(
+        "\nA text is UTF-8, up to {BODY_BYTES_MAX} bytes; one newline at the end of a file or of standard input is\n\
+         left out. The result lines of send are `TO: collected` (the recipient's client has it), `TO: stored` (it is\n\
+         on the relay's disk), or why not, on standard error. What has no receipt yet is kept, and sent again by a\n\
+         later send or recv for 30 days. recv makes a message durable, acknowledges it, then prints it; after a\n\
+         crash it may print one again, with the same id. On a terminal control characters are shown as codes.\n\n\
+         Messages go to standard output, everything else to standard error.\n\
+         Exit codes: 0 done (send: every message was collected or stored), 64 usage, 65 bad data or signature,\n\
+         69 relay unreachable, 73 cannot write, 75 try again later, 76 protocol, 77 not permitted (name taken or\n\
+         unknown, key changed, not registered, another relay).\n"
+    ));
+    text
+}
+
+impl Flag {
+    fn entry(&self) -> String {
+        let short = if self.short.is_empty() { "   ".into() } else { format!("-{},", self.short) };
+        entry(&format!("{short} --{} {}", self.long, self.value), self.help)
+    }
+}
+
+/// One entry of the help: 34 columns for what is typed, then what it does, 100 columns in all.
+fn entry(typed: &str, what: &str) -> String {
+    const LEFT: usize = 34;
+    const WIDTH: usize = 100;
+    let mut text = format!("  {:<width$}", typed.trim_end(), width = LEFT - 2);
+    let mut column = LEFT;
+    for word in what.split_whitespace() {
+        if column + word.len() > WIDTH {
+            text.push_str(&format!("\n{:LEFT$}", ""));
+            column = LEFT;
+        }
+        if column > LEFT {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.len();
+    }
+    text.push('\n');
+    text
+}
+
+fn parser() -> getopts::Options {
+    let mut parser = getopts::Options::new();
+    for flag in FLAGS {
+        match flag.value {
+            "" => parser.optflagmulti(flag.short, flag.long, ""),
+            value => parser.optopt(flag.short, flag.long, "", value),
+        };
+    }
+    parser
+}
+
+impl Invocation {
+    /// Reads the arguments, without the program's name. `variable` looks up the environment.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 64.
+    pub fn parse(
+        arguments: &[OsString],
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Failure> {
+        let matches = parser().parse(arguments).map_err(Failure::usage)?;
+        if matches.opt_present("help") {
+            return Ok(Self::Print(help()));
+        }
+        if matches.opt_present("version") {
+            return Ok(Self::Print(format!("e2e-client {}\n", env!("CARGO_PKG_VERSION"))));
+        }
+        let Some((command, operands)) = matches.free.split_first() else {
+            return Err(Failure::usage("no command is given"));
+        };
+        for flag in FLAGS.iter().filter(|flag| matches.opt_present(flag.long)) {
+            if !flag.of.is_empty() && !flag.of.contains(&command.as_str()) {
+                let error =
+                    format!("--{} is an option of {}, not of {command}", flag.long, flag.of.join(", "));
+                return Err(Failure::usage(error));
+            }
+        }
+        let command = match command.as_str() {
+            "register" => register(&matches, operands)?,
+            "send" => send(&matches, operands)?,
+            "recv" => recv(&matches, operands)?,
+            "status" => {
+                no_operands(operands)?;
+                Command::Status
+            }
+            other => return Err(Failure::usage(format!("there is no command '{other}'"))),
+        };
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let server = matches.opt_str("server").or_else(|| set("E2E_SERVER")?.into_string().ok());
+        let home = matches
+            .opt_str("home")
+            .map(PathBuf::from)
+            .or_else(|| set("E2E_HOME").map(PathBuf::from))
+            .or_else(|| set("XDG_DATA_HOME").map(|data| PathBuf::from(data).join("e2e-client")))
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/share/e2e-client")))
+            .ok_or_else(|| Failure::usage("no home directory: give -H DIR, or set E2E_HOME or HOME"))?;
+        Ok(Self::Run(Options { server, home, verbose: matches.opt_count("verbose"), command }))
+    }
+}
+
+impl Options {
+    /// Where the relay is.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 64 if nobody said.
+    pub fn server(&self) -> Result<&str, Failure> {
+        self.server.as_deref().ok_or_else(|| {
+            Failure::new(super::Exit::Usage, "no relay is given")
+                .hint("-s HOST:PORT or $E2E_SERVER says where it is")
+        })
+    }
+}
+
+fn register(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Failure> {
+    match operands {
+        [name] => Ok(Command::Register { name: parse_name(name)?, token: matches.opt_str("token") }),
+        [] => Err(Failure::usage("register takes the NAME to claim")),
+        [_, extra, ..] => Err(Failure::usage(format!("unexpected argument '{extra}'"))),
+    }
+}
+
+fn send(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Failure> {
+    let mut to = Vec::new();
+    for operand in operands {
+        let name = parse_name(operand)?;
+        if !to.contains(&name) {
+            to.push(name);
+        }
+    }
+    if to.is_empty() {
+        return Err(Failure::usage("send takes the name of at least one recipient"));
+    }
+    let source = match (matches.opt_str("message"), matches.opt_str("file")) {
+        (Some(_), Some(_)) => return Err(Failure::usage("-m and -f exclude each other")),
+        (Some(text), None) => Source::Text(text),
+        (None, Some(file)) => Source::File(file.into()),
+        (None, None) => Source::Standard,
+    };
+    Ok(Command::Send { to, source })
+}
+
+fn recv(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Failure> {
+    no_operands(operands)?;
+    let count = match matches.opt_str("count").map(|text| (text.parse::<u64>(), text)) {
+        None => None,
+        Some((Ok(count), _)) if count > 0 => Some(count),
+        Some((_, text)) => return Err(Failure::usage(format!("-n takes a count from 1 on, not '{text}'"))),
+    };
+    let seconds = match matches.opt_str("timeout").map(|text| (parse_seconds(&text), text)) {
+        None => None,
+        Some((Some(seconds), _)) => Some(seconds),
+        Some((None, text)) => return Err(Failure::usage(format!("-t takes seconds, not '{text}'"))),
+    };
+    Ok(Command::Recv { count, seconds, json: matches.opt_present("json") })
+}
+
+fn parse_seconds(text: &str) -> Option<Duration> {
+    // Ten years: beyond any use, and far from where times overflow.
+    const SECONDS_MAX: f64 = 3.2e8;
+    let seconds: f64 = text.parse().ok()?;
+    (0.0..=SECONDS_MAX).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+fn no_operands(operands: &[String]) -> Result<(), Failure> {
+    match operands {
+        [] => Ok(()),
+        [extra, ..] => Err(Failure::usage(format!("unexpected argument '{extra}'"))),
+    }
+}
+
+fn parse_name(text: &str) -> Result<Name, Failure> {
+    text.parse().map_err(|error| Failure::usage(format!("'{text}' is not a name: {error}")))
+}

@@ -1,0 +1,226 @@
+//! `send`: one text to each of some recipients, and a result line for each.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+
+use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
+use e2e_protocol::e2e::{Kind, Plaintext};
+use e2e_protocol::ids::{MessageId, Name};
+use rand_chacha::ChaCha20Rng;
+
+use super::failure::{Exit, Failure};
+use super::open_home;
+use super::options::{Options, Source};
+use super::progress::Progress;
+use super::register::connect_failure;
+use crate::engine::{Config, Drop, Event, Fate, Wait};
+use crate::host::{Host, HostError, now_ms};
+
+/// How long results are waited for after the last of them could have come, milliseconds.
+const RESULT_MS_MAX: u64 = 20_000;
+
+/// How long is waited between attempts to connect again, milliseconds.
+const RECONNECT_MS: u64 = 1_000;
+
+/// One recipient, and what became of its message so far.
+struct Recipient {
+    name: Name,
+    id: Option<MessageId>,
+    fate: Option<Fate>,
+}
+
+pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Source) -> Result<(), Failure> {
+    let server = options.server()?;
+    let home = open_home(&options.home)?;
+    let config = Config { send: true, ..Config::default() };
+    let (mut host, _) = Host::start(&home, rng, config)?;
+    if to.contains(&host.engine().account().name) {
+        return Err(Failure::new(Exit::BadData, "a message to oneself can't be sent"));
+    }
+    let text = read(source)?;
+
+    let mut progress = Progress::new();
+    progress.say(&format!("connecting to {server}"));
+    host.connect(server).map_err(|error| connect_failure(server, error))?;
+    while host.engine().welcome().is_none() {
+        host.step(u64::MAX)?;
+    }
+    let mut recipients = Vec::new();
+    let deadline_ms = now_ms().saturating_add(RESULT_MS_MAX);
+    for name in to {
+        let plaintext = Plaintext::new(Kind::Text, text.clone().into_bytes(), now_ms(), host.rng());
+        let (id, events) = host.turn(|engine, turn| engine.handle_message(turn, *name, plaintext))?;
+        recipients.push(Recipient { name: *name, id, fate: None });
+        note(&mut recipients, events, &mut progress);
+    }
+    while now_ms() < deadline_ms && !is_over(&host, &recipients, deadline_ms) {
+        progress.say("waiting for the relay");
+        match host.step(deadline_ms) {
+            Ok(events) => note(&mut recipients, events, &mut progress),
+            Err(HostError::Lost(lost)) => {
+                log::info!("the connection is lost: {lost:?}");
+                reconnect(&mut host, server)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    progress.clear();
+    host.finish()?;
+    let worst = recipients.iter().map(report).max().unwrap_or(Exit::Done);
+    if worst == Exit::Done { Ok(()) } else { Err(Failure::told(worst)) }
+}
+
+/// One attempt; what fails now is tried again by the next step. What will never succeed ends it.
+fn reconnect(host: &mut Host<'_>, server: &str) -> Result<(), Failure> {
+    std::thread::sleep(std::time::Duration::from_millis(RECONNECT_MS));
+    match host.connect(server) {
+        Err(HostError::State(error)) => Err(error.into()),
+        Ok(()) | Err(HostError::Lost(_)) => Ok(()),
+    }
+}
+
+/// Whether nothing more is to be expected before the deadline.
+fn is_over(host: &Host<'_>, recipients: &[Recipient], deadline_ms: u64) -> bool {
+    let settled = |recipient: &Recipient| match &recipient.fate {
+        None => false,
+        Some(Fate::Collected | Fate::Stored | Fate::Dropped(_)) => true,
+        Some(Fate::Waits { until_ms, .. }) => *until_ms >= deadline_ms,
+    };
+    recipients.iter().all(settled) && !host.engine().is_sending()
+}
+
+fn note(recipients: &mut [Recipient], events: Vec<Event>, progress: &mut Progress) {
+    for event in events {
+        let Event::Fate { id, to, fate } = event else { continue };
+        match recipients.iter_mut().find(|recipient| recipient.id == Some(id) || recipient.is_new(&to)) {
+            Some(recipient) => {
+                recipient.id = Some(id);
+                recipient.fate = Some(fate);
+            }
+            None => {
+                progress.clear();
+                report_earlier(&to, &fate);
+            }
+        }
+    }
+}
+
+/// What became of a message that was sent before, in words; only what its user should know.
+pub(super) fn report_earlier(to: &Name, fate: &Fate) {
+    match fate {
+        Fate::Dropped(why) => {
+            eprintln!("e2e-client: warning: an earlier message to {to} is given up: {}", dropped(why).0)
+        }
+        Fate::Waits {
+            why: why @ (Wait::KeyChanged { .. } | Wait::NameGone | Wait::BadBundle(_)), ..
+        } => {
+            eprintln!("e2e-client: warning: an earlier message to {to} waits: {}", waits(why));
+        }
+        Fate::Collected | Fate::Stored | Fate::Waits { .. } => {
+            log::info!("an earlier message to {to}: {fate:?}");
+        }
+    }
+}
+
+/// Prints a recipient's result line; gives what it is worth.
+fn report(recipient: &Recipient) -> Exit {
+    let name = &recipient.name;
+    let (line, exit) = match &recipient.fate {
+        Some(Fate::Collected) => ("collected".to_owned(), Exit::Done),
+        Some(Fate::Stored) => ("stored".to_owned(), Exit::Done),
+        Some(Fate::Waits { why, .. }) => {
+            (format!("kept, and sent again later: {}", waits(why)), Exit::TryAgain)
+        }
+        Some(Fate::Dropped(why)) => {
+            let (line, exit) = dropped(why);
+            (format!("not sent: {line}"), exit)
+        }
+        None => ("kept, and sent again later: the relay gave no result in time".to_owned(), Exit::TryAgain),
+    };
+    eprintln!("{name}: {line}");
+    if let Some(Fate::Dropped(Drop::KeyChanged { .. })) = &recipient.fate {
+        eprintln!(
+            "hint: ask {name} by another way whether the new key is theirs; this version cannot accept it yet"
+        );
+    }
+    exit
+}
+
+fn waits(why: &Wait) -> String {
+    match why {
+        Wait::Refused(code) => format!("the relay refused it for now ({code})"),
+        Wait::Uncertain => "the relay is not sure that it has it".into(),
+        Wait::Rejected => "the recipient's client could not open it".into(),
+        Wait::Unproven => "nothing proves that the recipient has it".into(),
+        Wait::KeyChanged { pinned, shown } => key_changed(pinned, shown),
+        Wait::BadBundle(why) => format!("the recipient's keys are refused: {why}"),
+        Wait::NameGone => "the recipient's name is gone".into(),
+        Wait::SessionPending => "the recipient did not answer to the last session yet".into(),
+    }
+}
+
+fn dropped(why: &Drop) -> (String, Exit) {
+    match why {
+        Drop::UnknownName => ("nobody has this name".into(), Exit::NotPermitted),
+        Drop::KeyChanged { pinned, shown } => (key_changed(pinned, shown), Exit::NotPermitted),
+        Drop::BadBundle(why) => (format!("the recipient's keys are refused: {why}"), Exit::BadData),
+        Drop::Refused(code) => (format!("the relay refused it ({code})"), Exit::NotPermitted),
+        Drop::Unsendable => ("it can't be encrypted".into(), Exit::BadData),
+        Drop::TooOld => ("no receipt came in 30 days".into(), Exit::TryAgain),
+    }
+}
+
+fn key_changed(pinned: &impl std::fmt::Display, shown: &impl std::fmt::Display) -> String {
+    format!("the key changed from {pinned} to {shown}")
+}
+
+impl Recipient {
+    /// Whether this is a message for `to` of which nothing is known yet, not even its id.
+    fn is_new(&self, to: &Name) -> bool {
+        self.id.is_none() && self.name == *to
+    }
+}
+
+/// The text to send.
+fn read(source: &Source) -> Result<String, Failure> {
+    let bytes = match source {
+        Source::Text(text) => text.clone().into_bytes(),
+        Source::File(path) => {
+            let failure =
+                |error| Failure::new(Exit::BadData, format!("cannot read {}: {error}", path.display()));
+            let file = File::open(path).map_err(failure)?;
+            without_newline(read_limited(file).map_err(failure)?)
+        }
+        Source::Standard => {
+            if io::stdin().is_terminal() {
+                eprintln!("type the text, then end it with Ctrl-D on a line of its own");
+            }
+            let failure = |error| Failure::new(Exit::BadData, format!("cannot read standard input: {error}"));
+            without_newline(read_limited(io::stdin().lock()).map_err(failure)?)
+        }
+    };
+    if bytes.is_empty() {
+        return Err(Failure::new(Exit::BadData, "there is no text to send"));
+    }
+    if bytes.len() > BODY_BYTES_MAX {
+        let error = format!("the text has more than {BODY_BYTES_MAX} bytes, the most that a message holds");
+        return Err(Failure::new(Exit::BadData, error).hint("send it in parts"));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::new(Exit::BadData, "the text is not UTF-8"))
+}
+
+/// Reads no more than it takes to see that it is too much: a newline at the end is not counted.
+fn read_limited(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input
+        .take(u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(2))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn without_newline(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    bytes
+}

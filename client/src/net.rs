@@ -1,0 +1,144 @@
+//! The TCP connection to a relay, blocking, with frames in and bytes out.
+//!
+//! Owns: addresses, timeouts, and putting frames together from what the socket gives. Must not know
+//! what frames mean: that is the engine's.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use e2e_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, PORT};
+use e2e_protocol::wire::{Frame, FrameError, Parsed};
+
+/// How long one address may take to answer.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long the relay may not read from us before the connection is given up.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long closing waits for the relay to have read everything.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Room for one frame and some of the next.
+const BUFFER_BYTES: usize = 2 * FRAME_BYTES_MAX;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Box<[u8]>,
+    filled: usize,
+}
+
+/// What waiting for the relay gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Bytes, perhaps with frames in them.
+    Bytes,
+    /// Nothing in this time, or a signal came.
+    Nothing,
+    /// The relay closed the connection.
+    Closed,
+}
+
+impl Connection {
+    /// Connects to `HOST:PORT`, where a host that is an IPv6 address stands in brackets. Without a
+    /// port it is 5001.
+    ///
+    /// # Errors
+    /// That of the last address that was tried.
+    pub fn open(server: &str) -> io::Result<Self> {
+        let mut failure = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        for address in resolve(server)? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIME_MAX) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_write_timeout(Some(WRITE_TIME_MAX))?;
+                    let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+                    return Ok(Self { stream, buffer, filled: 0 });
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Sends all of these bytes.
+    ///
+    /// # Errors
+    /// If the connection broke.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Waits up to `time` for bytes; less if a signal comes.
+    ///
+    /// # Errors
+    /// If the connection broke.
+    pub fn receive(&mut self, time: Duration) -> io::Result<Received> {
+        // A timeout of zero would mean none.
+        self.stream.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
+        let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        debug_assert!(!room.is_empty(), "all whole frames were taken out");
+        match self.stream.read(room) {
+            Ok(0) => Ok(Received::Closed),
+            Ok(count) => {
+                self.filled += count;
+                Ok(Received::Bytes)
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(Received::Nothing),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Hands over each whole frame that has come, in order.
+    ///
+    /// # Errors
+    /// What `take` gives; [`FrameError`] if the bytes are not frames.
+    pub fn take_frames<E: From<FrameError>>(
+        &mut self,
+        mut take: impl FnMut(&Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut taken = 0;
+        loop {
+            let rest = self.buffer.get(taken..self.filled).unwrap_or_default();
+            match Frame::parse(rest, BODY_BYTES_MAX)? {
+                Parsed::Incomplete { .. } => break,
+                Parsed::Frame(frame, frame_bytes) => {
+                    take(&frame)?;
+                    taken += frame_bytes;
+                }
+            }
+        }
+        self.buffer.copy_within(taken..self.filled, 0);
+        self.filled -= taken;
+        Ok(())
+    }
+
+    /// Closes so that the relay still reads everything that was sent: sends the end, then waits for
+    /// the relay's.
+    pub fn close(mut self) {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + CLOSE_TIME_MAX;
+        loop {
+            self.filled = 0;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(self.receive(left), Ok(Received::Bytes)) {
+                return;
+            }
+        }
+    }
+}
+
+fn resolve(server: &str) -> io::Result<Vec<std::net::SocketAddr>> {
+    let bare_ipv6 = !server.starts_with('[') && server.matches(':').count() > 1;
+    let addresses = match server.rsplit_once(':') {
+        Some((_, port)) if !bare_ipv6 && !port.ends_with(']') => server.to_socket_addrs(),
+        _ => (server.trim_start_matches('[').trim_end_matches(']'), PORT).to_socket_addrs(),
+    };
+    addresses.map(Iterator::collect)
+}
