@@ -63,7 +63,8 @@ impl InitMemory {
     }
 
     /// A chain of this peer was received to its end, and a new INIT has to come: gives back what one
-    /// of its INITs took from the budget. An INIT that led nowhere is not given back.
+    /// INIT of the peer took from the budget. Each INIT gives one chain, so that no more is given back
+    /// than led somewhere.
     pub(crate) fn chain_completed(&mut self, peer: &Name) {
         let oldest = self.decrypted.iter().position(|done| done.peer == *peer);
         oldest.map(|oldest| self.decrypted.remove(oldest));
