@@ -131,6 +131,24 @@ fn refuses_until_it_is_reopened_and_waits_longer_each_time() {
 }
 
 #[test]
+fn waits_longer_while_it_can_be_reopened_but_not_written() {
+    over_each_failure(|engine, _| {
+        let mut committer = committer(engine);
+        for wait in [1, 2, 4].map(|times| limits::REOPEN_WAIT_MIN * times) {
+            engine.fail(1, 0);
+            committer.handle_batch(&[append(3, 1, 1, 10)], NOW);
+            assert_eq!(committer.retry_after(), Some(wait));
+            committer.retry(NOW);
+            assert_eq!(committer.retry_after(), None);
+        }
+        committer.handle_batch(&[append(3, 1, 1, 10)], NOW);
+        engine.fail(1, 0);
+        committer.handle_batch(&[append(3, 2, 2, 10)], NOW);
+        assert_eq!(committer.retry_after(), Some(limits::REOPEN_WAIT_MIN));
+    });
+}
+
+#[test]
 fn a_retry_whose_own_commit_fails_is_tried_again() {
     over_each_failure(|engine, _| {
         let mut committer = committer(engine);

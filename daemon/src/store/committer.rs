@@ -18,6 +18,9 @@ use super::{
 pub struct Committer {
     engine: Arc<dyn Engine>,
     state: State,
+    /// Before the engine is reopened. It starts over only when a batch was carried out: on a full disk,
+    /// reopening works and the next batch fails again.
+    wait: Duration,
     /// What the failed commit may have left on the disk and nobody was promised.
     doubts: Vec<Doubt>,
     /// The last acknowledgement of each mailbox that could not be written yet.
@@ -26,11 +29,8 @@ pub struct Committer {
 
 enum State {
     Working,
-    /// The engine has to be reopened, after this wait.
-    Failed {
-        kind: StoreErrorKind,
-        wait: Duration,
-    },
+    /// The engine has to be reopened.
+    Failed(StoreErrorKind),
 }
 
 #[derive(Clone, Copy)]
@@ -43,12 +43,13 @@ impl Committer {
     /// Over an engine that works.
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, state: State::Working, doubts: Vec::new(), acks: BTreeMap::new() }
+        let (state, wait) = (State::Working, REOPEN_WAIT_MIN);
+        Self { engine, state, wait, doubts: Vec::new(), acks: BTreeMap::new() }
     }
 
     /// Carries out `requests` in one commit, or refuses them. `now`: the relay's clock, Unix milliseconds.
     pub fn handle_batch(&mut self, requests: &[Request], now: u64) -> Vec<Completion> {
-        if let State::Failed { kind, .. } = self.state {
+        if let State::Failed(kind) = self.state {
             self.keep_acks(requests);
             return requests.iter().filter_map(|request| batch::failed(request, kind)).collect();
         }
@@ -60,7 +61,7 @@ impl Committer {
                 self.handle_failure(&error);
             }
             Some(Failure::Read(error)) => self.handle_failure(&error),
-            None => {}
+            None => self.wait = REOPEN_WAIT_MIN,
         }
         applied.completions
     }
@@ -69,7 +70,7 @@ impl Committer {
     pub fn handle_failure(&mut self, failure: &StoreError) {
         if let State::Working = self.state {
             log::error!("store: {failure}; nothing is stored until it works again");
-            self.state = State::Failed { kind: failure.kind, wait: REOPEN_WAIT_MIN };
+            self.state = State::Failed(failure.kind);
         }
     }
 
@@ -78,13 +79,14 @@ impl Committer {
     pub fn retry_after(&self) -> Option<Duration> {
         match self.state {
             State::Working => None,
-            State::Failed { wait, .. } => Some(wait),
+            State::Failed(_) => Some(self.wait),
         }
     }
 
     /// Opens the engine again, deletes what the failed commit may have left, and writes the acknowledgements
-    /// that came meanwhile. Then batches are carried out again. If it fails, the wait doubles.
+    /// that came meanwhile. Then batches are carried out again. The next wait is twice as long.
     pub fn retry(&mut self, now: u64) {
+        self.wait = REOPEN_WAIT_MAX.min(self.wait * 2);
         match self.recover(now) {
             Ok(()) => {
                 log::info!("store: works again");
@@ -94,9 +96,7 @@ impl Committer {
             }
             Err(error) => {
                 log::warn!("store: {error}");
-                if let State::Failed { kind, wait } = &mut self.state {
-                    (*kind, *wait) = (error.kind, REOPEN_WAIT_MAX.min(*wait * 2));
-                }
+                self.state = State::Failed(error.kind);
             }
         }
     }
