@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use e2e_protocol::wire::{Frame, Parsed};
+use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -47,6 +48,8 @@ struct Socket {
     partial: Vec<u8>,
     /// The system may have bytes for us.
     readable: bool,
+    /// The system said that the peer sends no more: no edge will say it again.
+    ended: bool,
     queued: bool,
 }
 
@@ -126,7 +129,7 @@ impl EventLoop {
                     TOKEN_WAKER => {}
                     TOKEN_SIGNAL => self.take_signals(),
                     Token(index) if TOKEN_LISTENER_LAST - index < LISTENERS_MAX => self.accepting = true,
-                    Token(index) => self.note(index, event.is_readable(), event.is_writable(), &mut writable),
+                    Token(index) => self.note(index, event, &mut writable),
                 }
             }
             self.accept();
@@ -161,13 +164,14 @@ impl EventLoop {
         if self.accepting { Some(deadline.unwrap_or(ACCEPT_PAUSE).min(ACCEPT_PAUSE)) } else { deadline }
     }
 
-    fn note(&mut self, index: usize, readable: bool, writable: bool, to_write: &mut Vec<ConnId>) {
+    fn note(&mut self, index: usize, event: &Event, to_write: &mut Vec<ConnId>) {
         let Some(socket) = self.sockets.get_mut(index).and_then(Option::as_mut) else { return };
-        if writable {
+        if event.is_writable() {
             to_write.push(socket.id);
         }
-        if readable {
+        if event.is_readable() || event.is_read_closed() {
             socket.readable = true;
+            socket.ended |= event.is_read_closed();
             if !std::mem::replace(&mut socket.queued, true) {
                 self.ready.push_back(socket.id);
             }
@@ -227,7 +231,15 @@ impl EventLoop {
         }
         if let Some(place) = self.sockets.get_mut(index) {
             log::debug!("connection {index} from {peer}");
-            *place = Some(Socket { id, stream, peer, partial: Vec::new(), readable: true, queued: true });
+            *place = Some(Socket {
+                id,
+                stream,
+                peer,
+                partial: Vec::new(),
+                readable: true,
+                ended: false,
+                queued: true,
+            });
             self.ready.push_back(id);
         }
         Ok(())
@@ -284,8 +296,9 @@ impl EventLoop {
                     return self.core.handle_end_of_input(id);
                 }
                 Ok(count) => {
-                    // A short read has emptied the socket; the next edge says when there is more.
-                    socket.readable = count == room.len();
+                    // A short read has emptied the socket; the next edge says when there is more. But the end
+                    // may have been announced together with these bytes.
+                    socket.readable = count == room.len() || socket.ended;
                     budget = budget.saturating_sub(count);
                     self.core.handle_heard(id);
                     self.take_frames(id, kept + count);
