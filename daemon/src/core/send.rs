@@ -37,9 +37,11 @@ impl Core {
     fn take(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) -> Result<Taken, ErrorCode> {
         let Routing { peer: recipient, lane, number, ttl_seconds, .. } = message.routing;
         let sender = self.uid(slot);
-        let Some(user) = self.users.at(recipient.slot()).filter(|user| user.registered) else {
+        let user = self.users.at(recipient.slot()).filter(|user| user.registered && recipient != Uid::NONE);
+        let Some(user) = user else { return Err(ErrorCode::UnknownRecipient) };
+        if recipient == Uid::NONE {
             return Err(ErrorCode::UnknownRecipient);
-        };
+        }
         if user.generation != recipient.generation() {
             return Err(ErrorCode::KeyChanged);
         }
