@@ -37,7 +37,8 @@ impl Core {
         self.skip_expired(slot);
         let user = self.users.at(slot).filter(|user| user.receiver == Some(id))?;
         let mailbox = user.mailbox()?;
-        if mailbox.deliveries.front()?.sequence != sequence {
+        let oldest = mailbox.deliveries.front()?;
+        if oldest.sequence != sequence || oldest.ring_end > mailbox.written_at {
             return None;
         }
         let delivery = mailbox.deliveries.pop_front()?;

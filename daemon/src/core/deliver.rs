@@ -189,6 +189,14 @@ impl Core {
         self.touch(slot);
     }
 
+    /// Lets a connection write the rest of a frame, which leaves the ring, before anything else.
+    pub(super) fn finish_frame(&mut self, id: ConnId, rest: &[u8]) {
+        if let (false, Some(connection)) = (rest.is_empty(), self.connections.get_mut(id)) {
+            connection.output.push_front(&mut self.outputs, rest);
+            self.flush_later(id);
+        }
+    }
+
     /// Whether anything waits to be written to a connection.
     pub(super) fn has_output(&mut self, id: ConnId) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };

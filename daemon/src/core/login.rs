@@ -228,7 +228,8 @@ impl Core {
         }
         user.receiver = None;
         if let Some(active) = &mut user.active {
-            active.mailbox.detach(&mut self.pool);
+            let rest = active.mailbox.detach(&mut self.pool);
+            self.finish_frame(id, &rest);
         }
         self.touch(slot);
     }

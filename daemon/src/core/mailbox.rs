@@ -227,16 +227,19 @@ impl Mailbox {
         self.uncertain_at = self.uncertain_at.max(position);
     }
 
-    /// Nobody receives any more: what was offered and not acknowledged starts over.
-    pub(crate) fn detach(&mut self, pool: &mut Pool) {
+    /// Nobody receives any more: what was offered and not acknowledged starts over. Returns the rest of a
+    /// frame that is half written.
+    #[must_use]
+    pub(crate) fn detach(&mut self, pool: &mut Pool) -> Vec<u8> {
+        let rest = self.take_back_unwritten();
         self.deliveries.clear();
         self.replay = Replay::Idle;
         self.offered_before = self.offered_before.max(self.offered);
         self.offered = self.acked;
         self.offered_bytes = 0;
-        self.mid_write = false;
         self.release(false, pool);
         self.offered_at = self.ring.head();
         self.written_at = self.ring.head();
+        rest
     }
 }

@@ -63,11 +63,8 @@ impl Core {
         } else {
             Vec::new()
         };
-        if let (false, Some(id)) = (rest.is_empty(), receiver)
-            && let Some(connection) = self.connections.get_mut(id)
-        {
-            connection.output.push_front(&mut self.outputs, &rest);
-            self.flush_later(id);
+        if let Some(id) = receiver {
+            self.finish_frame(id, &rest);
         }
         if let Some(active) = self.users.at(slot).and_then(|user| user.active.as_mut()) {
             // What is safe need not wait for the socket: it is written, or will be read back.
@@ -89,12 +86,15 @@ impl Core {
             .fold((0, 0), |(messages, bytes), (_, _, _, frame_bytes)| (messages + 1, bytes + frame_bytes));
         mailbox.stored_messages = mailbox.stored_messages.saturating_sub(failed.0);
         mailbox.stored_bytes = mailbox.stored_bytes.saturating_sub(failed.1);
-        // Forwarded or once forwarded: it may arrive. Else nobody has it.
+        // Forwarded, now or before, or given to the disk, which may have it after all: it may arrive.
+        // Else nobody has it.
         let from = mailbox.safe_at.max(mailbox.uncertain_at);
         let (uncertain, refused): (Vec<_>, Vec<_>) = frames_between(mailbox, from, mailbox.ring.tail())
             .filter(|(_, frame_type, _, _)| *frame_type == FrameType::Deliver)
             .map(|(_, _, routing, _)| (routing.sequence, told(uid, &routing)))
-            .partition(|(sequence, _)| *sequence <= mailbox.offered.max(mailbox.offered_before));
+            .partition(|(sequence, _)| {
+                *sequence <= spill.last.max(mailbox.offered).max(mailbox.offered_before)
+            });
         if receiving {
             mailbox.uncertain_at = mailbox.offered_at;
         } else {

@@ -1,0 +1,157 @@
+//! The store in memory: the real committer over an engine that can be made to fail, with answers that
+//! can be held back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e_relayd::store::{
+    Committer, Completion, Engine, MemoryEngine, Request, StoreError, StoreErrorKind, Table, Visit, Write,
+    apply_batch,
+};
+
+/// An engine whose commits or reads fail while they are told to.
+#[derive(Debug, Default)]
+pub(crate) struct Failing {
+    inner: MemoryEngine,
+    commits_fail: AtomicBool,
+    reads_fail: AtomicBool,
+}
+
+fn failure() -> StoreError {
+    StoreError::new(StoreErrorKind::Io, "as the test wants it")
+}
+
+impl Failing {
+    fn read(&self) -> Result<&MemoryEngine, StoreError> {
+        if self.reads_fail.load(Ordering::Relaxed) { Err(failure()) } else { Ok(&self.inner) }
+    }
+}
+
+impl Engine for Failing {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read()?.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.read()?.scan(table, from, to, visit)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        if self.commits_fail.load(Ordering::Relaxed) { Err(failure()) } else { self.inner.commit(writes) }
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// See the module.
+pub(crate) struct Disk {
+    engine: Arc<Failing>,
+    committer: Committer,
+    commits: VecDeque<Request>,
+    reads: VecDeque<Request>,
+    ready: VecDeque<Completion>,
+    /// Requests lie where they are until [`Disk::work`].
+    pub(crate) held: bool,
+    /// Everything that was asked for, in order.
+    pub(crate) log: Vec<&'static str>,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Self {
+        let engine = Arc::new(Failing::default());
+        Self {
+            committer: Committer::new(Arc::<Failing>::clone(&engine)),
+            engine,
+            commits: VecDeque::new(),
+            reads: VecDeque::new(),
+            ready: VecDeque::new(),
+            held: false,
+            log: Vec::new(),
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    /// From now on commits fail, or don't.
+    pub(crate) fn fail(&mut self, fail: bool) {
+        self.engine.commits_fail.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on reads fail, or don't.
+    pub(crate) fn fail_reads(&mut self, fail: bool) {
+        self.engine.reads_fail.store(fail, Ordering::Relaxed);
+    }
+
+    pub(crate) fn submit(&mut self, request: Request) {
+        self.log.push(match &request {
+            Request::Append { .. } => "append",
+            Request::Acked { .. } => "acked",
+            Request::ReadBacklog { .. } => "read",
+            Request::Register { .. } => "register",
+            Request::Publish { .. } => "publish",
+            Request::TakeBundle { .. } => "take",
+        });
+        match request {
+            Request::ReadBacklog { .. } | Request::TakeBundle { one_time: false, .. } => {
+                self.reads.push_back(request);
+            }
+            _ => self.commits.push_back(request),
+        }
+    }
+
+    /// Requests that are not carried out yet: commits and reads.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.commits.len(), self.reads.len())
+    }
+
+    /// Carries out so many commits, in one batch.
+    pub(crate) fn commit(&mut self, count: usize, now: u64) {
+        if self.committer.retry_after().is_some() {
+            self.committer.retry(now);
+        }
+        let batch: Vec<_> = self.commits.drain(..count.min(self.commits.len())).collect();
+        if !batch.is_empty() {
+            self.ready.extend(self.committer.handle_batch(&batch, now));
+        }
+    }
+
+    /// Carries out the read at this place in the queue.
+    pub(crate) fn read(&mut self, index: usize, now: u64) {
+        if let Some(request) = self.reads.remove(index) {
+            self.ready.extend(apply_batch(&*self.engine, &[request], now).completions);
+        }
+    }
+
+    /// Carries out everything.
+    pub(crate) fn work(&mut self, now: u64) {
+        self.commit(usize::MAX, now);
+        while !self.reads.is_empty() {
+            self.read(0, now);
+        }
+    }
+
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.ready.is_empty() || (!self.held && !(self.commits.is_empty() && self.reads.is_empty()))
+    }
+
+    /// The answers that are there now.
+    pub(crate) fn answers(&mut self, now: u64) -> Vec<Completion> {
+        if !self.held {
+            self.work(now);
+        }
+        self.ready.drain(..).collect()
+    }
+
+    /// What is under way is lost.
+    pub(crate) fn crash(&mut self) {
+        self.commits.clear();
+        self.reads.clear();
+        self.ready.clear();
+        self.committer = Committer::new(Arc::<Failing>::clone(&self.engine));
+    }
+}
