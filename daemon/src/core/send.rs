@@ -39,9 +39,6 @@ impl Core {
         let sender = self.uid(slot);
         let user = self.users.at(recipient.slot()).filter(|user| user.registered && recipient != Uid::NONE);
         let Some(user) = user else { return Err(ErrorCode::UnknownRecipient) };
-        if recipient == Uid::NONE {
-            return Err(ErrorCode::UnknownRecipient);
-        }
         if user.generation != recipient.generation() {
             return Err(ErrorCode::KeyChanged);
         }
