@@ -6,5 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+pub mod pair;
 pub mod process;
 pub mod raw;
+pub mod sim;
+pub mod vectors;
