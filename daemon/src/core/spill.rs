@@ -96,7 +96,7 @@ impl Core {
                 *sequence <= spill.last.max(mailbox.offered).max(mailbox.offered_before)
             });
         if receiving {
-            mailbox.uncertain_at = mailbox.offered_at;
+            mailbox.uncertain_at = mailbox.offered_at.max(spill.end);
         } else {
             mailbox.let_go(&mut self.pool);
         }

@@ -19,7 +19,7 @@ pub enum ResultCode {
     Stored = 2,
     /// The relay did not take it and will not deliver it.
     Refused = 3,
-    /// It was forwarded, and could then not be stored.
+    /// It was forwarded or given to the disk, and could then not be stored.
     Uncertain = 4,
     /// Its time to live ran out in the mailbox.
     Expired = 5,
