@@ -9,5 +9,4 @@
 pub mod pair;
 pub mod process;
 pub mod raw;
-pub mod sim;
 pub mod vectors;

@@ -1,7 +1,9 @@
 //! A client of raw frames: what the specification allows, and anything that it forbids.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use e2e_protocol::e2e::Identity;
@@ -10,9 +12,9 @@ use e2e_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, SESSION_VERSION};
 use e2e_protocol::login::{Login, token_proof};
 use e2e_protocol::wire::directory::{Lookup, Want, Whose};
 use e2e_protocol::wire::routed::emit_routed;
-use e2e_protocol::wire::session::{Challenge, Credit, Hello, Proof, Purpose, Receive, Welcome};
-use e2e_protocol::wire::transfer::Ack;
-use e2e_protocol::wire::{Code, Frame, FrameType, NoRoom, Parsed, Routing};
+use e2e_protocol::wire::session::{Challenge, Credit, Hello, Proof, Purpose, Receive, Welcome, emit_ping};
+use e2e_protocol::wire::transfer::{Ack, ResultCode};
+use e2e_protocol::wire::{Code, Frame, FrameType, NoRoom, Notice, Parsed, Routing};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -59,8 +61,70 @@ pub fn send_frame(to: Uid, lane: Lane, number: u64, envelope: &[u8]) -> Vec<u8> 
     frame(|out| emit_routed(out, FrameType::Send, &routing, envelope))
 }
 
+/// The PROOF that answers a CHALLENGE.
+///
+/// # Panics
+/// If the name is not one.
+#[must_use]
+pub fn proof_frame(
+    identity: &Identity,
+    challenge: &Challenge,
+    name: &str,
+    purpose: Purpose,
+    receive: Receive,
+    token: Option<&[u8]>,
+) -> Vec<u8> {
+    let name: Name = name.parse().expect("a good name");
+    let login = Login {
+        version: SESSION_VERSION,
+        purpose,
+        relay_id: &challenge.relay_id,
+        nonce: &challenge.nonce,
+        name: &name,
+        fingerprint: identity.fingerprint(),
+    };
+    let signature = identity.sign_login(&login, &mut rng());
+    let token_proof = token.map_or([0; 32], |token| token_proof(token, &login));
+    let proof = Proof {
+        receive,
+        identity_key: identity.modulus(),
+        signature: &signature,
+        token_proof: &token_proof,
+        name,
+    };
+    frame(|out| proof.emit(out))
+}
+
 /// How a login went.
 pub type LoggedIn = Result<Welcome, Code>;
+
+/// A DELIVER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its routing fields; `peer` is the sender.
+    pub routing: Routing,
+    /// The flag.
+    pub redelivered: bool,
+    /// What the sender sent.
+    pub envelope: Vec<u8>,
+}
+
+/// A RESULT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Results {
+    /// Whose numbers.
+    pub lane: Lane,
+    /// The first of them.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// What became of them.
+    pub code: ResultCode,
+    /// Why they were refused; zero otherwise.
+    pub reason: Code,
+    /// One each, if COLLECTED.
+    pub receipts: Vec<Receipt>,
+}
 
 /// A connection.
 #[derive(Debug)]
@@ -111,25 +175,7 @@ impl Raw {
         token: Option<&[u8]>,
     ) -> LoggedIn {
         let challenge = self.hello(purpose)?;
-        let name: Name = name.parse().expect("a good name");
-        let login = Login {
-            version: SESSION_VERSION,
-            purpose,
-            relay_id: &challenge.relay_id,
-            nonce: &challenge.nonce,
-            name: &name,
-            fingerprint: identity.fingerprint(),
-        };
-        let signature = identity.sign_login(&login, &mut rng());
-        let token_proof = token.map_or([0; 32], |token| token_proof(token, &login));
-        let proof = Proof {
-            receive,
-            identity_key: identity.modulus(),
-            signature: &signature,
-            token_proof: &token_proof,
-            name,
-        };
-        self.send(&frame(|out| proof.emit(out)));
+        self.send(&proof_frame(identity, &challenge, name, purpose, receive, token));
         self.next(|frame| match frame {
             Frame::Welcome(welcome) => Ok(welcome),
             Frame::Error(error) => Err(error.code),
@@ -209,6 +255,113 @@ impl Raw {
             Frame::Error(error) => Some((error.code, error.closes)),
             _ => None,
         })
+    }
+
+    /// Waits for the next message.
+    ///
+    /// # Panics
+    /// As [`Raw::next`], and if an ERROR comes.
+    pub fn next_delivery(&mut self) -> Delivery {
+        self.next_of(|frame| match frame {
+            Frame::Deliver(message) => Some(Delivery {
+                routing: message.routing,
+                redelivered: message.redelivered,
+                envelope: message.envelope().to_vec(),
+            }),
+            Frame::Error(error) => panic!("{}: {}", error.code, error.text),
+            _ => None,
+        })
+    }
+
+    /// Waits for the next notice.
+    ///
+    /// # Panics
+    /// As [`Raw::next`], and if an ERROR comes.
+    pub fn next_notice(&mut self) -> Notice {
+        self.next_of(|frame| match frame {
+            Frame::Notice(notice, _) => Some(notice),
+            Frame::Error(error) => panic!("{}: {}", error.code, error.text),
+            _ => None,
+        })
+    }
+
+    /// Waits for the next RESULT.
+    ///
+    /// # Panics
+    /// As [`Raw::next`], and if an ERROR comes.
+    pub fn next_results(&mut self) -> Results {
+        self.next_of(|frame| match frame {
+            Frame::Result(outcome) => Some(Results {
+                lane: outcome.lane,
+                first: outcome.first.0,
+                count: outcome.count.into(),
+                code: outcome.code,
+                reason: outcome.reason,
+                receipts: outcome.receipts.iter().collect(),
+            }),
+            Frame::Error(error) => panic!("{}: {}", error.code, error.text),
+            _ => None,
+        })
+    }
+
+    /// Waits for the first result of these numbers, in any order of arrival, and returns all that came,
+    /// each number's results in their order.
+    ///
+    /// # Panics
+    /// As [`Raw::next_results`], and if a result is about another number.
+    pub fn first_results(
+        &mut self,
+        lane: Lane,
+        numbers: RangeInclusive<u64>,
+    ) -> BTreeMap<u64, Vec<ResultCode>> {
+        let mut all = BTreeMap::<u64, Vec<ResultCode>>::new();
+        let count = usize::try_from(numbers.end() - numbers.start() + 1).expect("a few");
+        while all.len() < count {
+            let results = self.next_results();
+            assert_eq!(results.lane, lane);
+            for number in results.first..results.first + results.count {
+                assert!(numbers.contains(&number), "a result for number {number}");
+                all.entry(number).or_default().push(results.code);
+            }
+        }
+        all
+    }
+
+    /// Closes the sending direction.
+    pub fn finish_writing(&mut self) {
+        // The relay may have closed already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Sends PING and waits for its PONG: whatever the relay had to say before is passed over.
+    ///
+    /// # Panics
+    /// As [`Raw::next`], and if an ERROR comes.
+    pub fn ping(&mut self) {
+        self.send(&frame(|out| emit_ping(out, FrameType::Ping, *b"are you?")));
+        self.next_of(|frame| match frame {
+            Frame::Pong(opaque) => Some(assert_eq!(&opaque, b"are you?")),
+            Frame::Error(error) => panic!("{}: {}", error.code, error.text),
+            _ => None,
+        });
+    }
+
+    /// Reads until the relay closes. The code of the ERROR that said why, if one did.
+    ///
+    /// # Panics
+    /// If the relay doesn't close, or says something after its last word.
+    pub fn ending(&mut self) -> Option<Code> {
+        while self.fill() {
+            let code = self.next(|frame| match frame {
+                Frame::Error(error) if error.closes => Some(error.code),
+                _ => None,
+            });
+            if code.is_some() {
+                assert!(self.is_closed(), "there is something after the last frame");
+                return code;
+            }
+        }
+        None
     }
 
     /// Whether the relay has closed, all frames being looked at.
