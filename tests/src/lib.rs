@@ -9,4 +9,5 @@
 pub mod pair;
 pub mod process;
 pub mod raw;
+pub mod sim;
 pub mod vectors;
