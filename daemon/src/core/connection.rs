@@ -63,7 +63,8 @@ pub(crate) struct Connection {
     pub(crate) requests_pending: u8,
     pub(crate) pinged: bool,
     pub(crate) slow_reader_set: bool,
-    pub(crate) write_queued: bool,
+    /// The host was told of the output, and has not written all of it since: it goes on by itself.
+    pub(crate) announced: bool,
     pub(crate) flush_queued: bool,
     pub(crate) end_of_input: bool,
     pub(crate) close_queued: bool,
@@ -80,7 +81,7 @@ impl Connection {
             requests_pending: 0,
             pinged: false,
             slow_reader_set: false,
-            write_queued: false,
+            announced: false,
             flush_queued: false,
             end_of_input: false,
             close_queued: false,

@@ -98,7 +98,7 @@ impl Core {
             Replay::Idle | Replay::Loaded { .. } => mailbox.replay = Replay::Idle,
         }
         if mailbox.is_behind() {
-            mailbox.replay = Replay::Asked { token };
+            mailbox.replay = Replay::Asked { token, last: mailbox.released.min(mailbox.durable) };
             let after = mailbox.offered;
             self.next_token = token;
             self.actions.push_back(Action::Store(Request::ReadBacklog { slot, after, bytes_max, token }));
@@ -107,7 +107,8 @@ impl Core {
 
     /// Offers one frame of a loaded backlog.
     fn replay_step(&mut self, slot: u32, id: ConnId, credit: Credit) -> Step {
-        let (now, output_bytes_max) = (self.now, self.limits.output_bytes_max);
+        // A backlog leaves room for results: because of it alone nobody is read from no more.
+        let (now, output_bytes_max) = (self.now, self.limits.output_bytes_max / 2);
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return Step::End };
         let Replay::Loaded { bytes, at } = &mut mailbox.replay else { return Step::End };
         let rest = bytes.get(*at..).unwrap_or_default();
@@ -162,14 +163,15 @@ impl Core {
         result: Result<Vec<Chunk>, StoreErrorKind>,
     ) {
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-        if !matches!(mailbox.replay, Replay::Asked { token: asked } if asked == token) {
-            return;
-        }
+        let last = match mailbox.replay {
+            Replay::Asked { token: asked, last } if asked == token => last,
+            _ => return,
+        };
         match result {
             Ok(chunks) if chunks.is_empty() => {
-                // Nothing is left there: the rest is in the ring, or was acknowledged.
+                // Nothing was left there: the rest is in the ring, or was acknowledged.
                 mailbox.replay = Replay::Idle;
-                mailbox.offered = mailbox.offered.max(mailbox.released);
+                mailbox.offered = mailbox.offered.max(last);
             }
             Ok(chunks) => {
                 let bytes = chunks.into_iter().map(|chunk| chunk.bytes).reduce(|mut all, chunk| {
@@ -214,8 +216,10 @@ impl Core {
 
     /// What can be written to this connection now, in order; returns how many slices were filled.
     pub fn gather<'a>(&'a mut self, id: ConnId, slices: &mut [IoSlice<'a>]) -> usize {
-        if let Some(output) = self.output(id) {
-            output.close_result();
+        let has_output = self.has_output(id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.announced &= has_output;
+            connection.output.close_result();
         }
         let Some(connection) = self.connections.get(id) else { return 0 };
         let output = connection.output.ready();
@@ -282,6 +286,7 @@ impl Core {
         if waits && !std::mem::replace(&mut connection.slow_reader_set, true) {
             self.timers.set(slow_ms, Timer::SlowReader(id));
         } else if !waits {
+            connection.announced = false;
             self.flush(id);
         }
     }

@@ -72,6 +72,8 @@ pub(crate) enum Replay {
     Asked {
         /// Which question: an answer to an older one is ignored.
         token: u64,
+        /// What was on disk then: an empty answer says nothing of what came there later.
+        last: Sequence,
     },
     /// Whole frames, of which those before `at` were offered.
     Loaded { bytes: Vec<u8>, at: usize },

@@ -36,7 +36,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 pub use connection::ConnId;
-use connection::{Connection, Output, OutputPool, Phase};
+use connection::{Connection, OutputPool, Phase};
 use directory::Pending;
 use ring::Pool;
 use timers::{Timer, Timers};
@@ -67,7 +67,8 @@ pub struct Admission {
 /// What the host is to do.
 #[derive(Debug)]
 pub enum Action {
-    /// There is something to write to this connection.
+    /// There is something to write to this connection. It is not said again before all is written: when
+    /// the socket has room again, the host goes on by itself.
     Write(ConnId),
     /// This connection is over: drop its socket.
     Close(ConnId, Reason),
@@ -311,20 +312,16 @@ impl Core {
     /// When the host must begin a turn even if nothing happens; milliseconds of the monotonic clock.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        if self.logins.is_empty() { self.timers.next_ms() } else { Some(self.now.monotonic_ms) }
+        // What was said to the core since the turn's end, and what waits for the next turn.
+        let is_idle = self.logins.is_empty() && self.touched.is_empty() && self.to_flush.is_empty();
+        if is_idle { self.timers.next_ms() } else { Some(self.now.monotonic_ms) }
     }
 
     /// The next thing to do, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front()?;
-        match &action {
-            Action::Write(id) => {
-                if let Some(connection) = self.connections.get_mut(*id) {
-                    connection.write_queued = false;
-                }
-            }
-            Action::Close(id, _) => self.connections.remove(*id),
-            Action::Store(_) => {}
+        if let Action::Close(id, _) = action {
+            self.connections.remove(id);
         }
         Some(action)
     }
@@ -482,6 +479,7 @@ impl Core {
     /// Notes that a connection has output.
     fn flush_later(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(id)
+            && !connection.announced
             && !std::mem::replace(&mut connection.flush_queued, true)
         {
             self.to_flush.push(id);
@@ -494,7 +492,7 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.flush_queued = false;
         if has_output {
-            if !std::mem::replace(&mut connection.write_queued, true) {
+            if !std::mem::replace(&mut connection.announced, true) {
                 self.actions.push_back(Action::Write(id));
             }
         } else if let Phase::Ending(reason) = connection.phase {
@@ -609,11 +607,5 @@ impl Connections {
             .filter(|(_, (_, connection))| connection.is_some())
             .map(|(index, (generation, _))| ConnId { index, generation: *generation })
             .collect()
-    }
-}
-
-impl Core {
-    fn output(&mut self, id: ConnId) -> Option<&mut Output> {
-        self.connections.get_mut(id).map(|connection| &mut connection.output)
     }
 }

@@ -147,6 +147,22 @@ impl Disk {
         self.ready.drain(..).collect()
     }
 
+    /// Takes answers out, to be given later.
+    pub(crate) fn take_answers(&mut self) -> Vec<Completion> {
+        self.ready.drain(..).collect()
+    }
+
+    pub(crate) fn give_answers(&mut self, answers: Vec<Completion>) {
+        self.ready.extend(answers);
+    }
+
+    /// Deletes a mailbox's messages behind the relay's back.
+    pub(crate) fn forget_chunks(&self, slot: u32) {
+        let from = slot.to_be_bytes().into_iter().chain([0; 8]).collect();
+        let to_inclusive = slot.to_be_bytes().into_iter().chain([0xFF; 8]).collect();
+        self.engine.inner.commit(&[Write::DeleteRange { table: Table::Chunks, from, to_inclusive }]).unwrap();
+    }
+
     /// What is under way is lost.
     pub(crate) fn crash(&mut self) {
         self.commits.clear();

@@ -63,6 +63,10 @@ pub(crate) struct Link {
     pub(crate) reads: bool,
     pub(crate) socket_bytes: usize,
     pub(crate) blocked: bool,
+    /// The next write fails.
+    pub(crate) broken: bool,
+    /// How often the relay tried to write.
+    pub(crate) writes: usize,
     partial: Vec<u8>,
     socket: Vec<u8>,
     unread: Vec<u8>,
@@ -93,6 +97,8 @@ impl Link {
             reads: true,
             socket_bytes: usize::MAX,
             blocked: false,
+            broken: false,
+            writes: 0,
             partial: Vec::new(),
             socket: Vec::new(),
             unread: Vec::new(),
@@ -165,7 +171,7 @@ impl Link {
 
     /// The socket takes what it has room for; returns how much.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.socket_bytes - self.socket.len());
+        let count = bytes.len().min(self.socket_bytes.saturating_sub(self.socket.len()));
         self.socket.extend_from_slice(&bytes[..count]);
         count
     }

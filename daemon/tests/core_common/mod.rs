@@ -197,6 +197,10 @@ impl World {
                 link.blocked = false;
                 return;
             }
+            link.writes += 1;
+            if link.broken {
+                return self.core.handle_lost(link.id);
+            }
             let count = link.take(&offered);
             self.core.handle_written(link.id, count);
             link.blocked = count < offered.len();
@@ -288,6 +292,16 @@ impl World {
     pub(crate) fn login(&mut self, who: &str, receive: Receive) -> Peer {
         let peer = self.try_login(who, Purpose::Login, receive);
         self.logged_in(peer, who)
+    }
+
+    /// Logs in, and reads nothing of what comes; the socket holds so much.
+    pub(crate) fn login_stalled(&mut self, who: &str, receive: Receive, socket_bytes: usize) -> Peer {
+        let peer = self.challenged(Purpose::Login);
+        self.links[peer].reads = false;
+        self.links[peer].socket_bytes = socket_bytes;
+        self.proof(peer, who, Purpose::Login, receive);
+        self.settle();
+        peer
     }
 
     pub(crate) fn register(&mut self, who: &str, receive: Receive) -> Peer {
