@@ -1,9 +1,7 @@
 //! A client of raw frames: what the specification allows, and anything that it forbids.
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use e2e_protocol::e2e::Identity;
@@ -304,27 +302,12 @@ impl Raw {
         })
     }
 
-    /// Waits for the first result of these numbers, in any order of arrival, and returns all that came,
-    /// each number's results in their order.
+    /// The same, but `None` if the connection ends first, as when the relay is killed.
     ///
     /// # Panics
-    /// As [`Raw::next_results`], and if a result is about another number.
-    pub fn first_results(
-        &mut self,
-        lane: Lane,
-        numbers: RangeInclusive<u64>,
-    ) -> BTreeMap<u64, Vec<ResultCode>> {
-        let mut all = BTreeMap::<u64, Vec<ResultCode>>::new();
-        let count = usize::try_from(numbers.end() - numbers.start() + 1).expect("a few");
-        while all.len() < count {
-            let results = self.next_results();
-            assert_eq!(results.lane, lane);
-            for number in results.first..results.first + results.count {
-                assert!(numbers.contains(&number), "a result for number {number}");
-                all.entry(number).or_default().push(results.code);
-            }
-        }
-        all
+    /// As [`Raw::next_results`] otherwise.
+    pub fn try_next_results(&mut self) -> Option<Results> {
+        self.fill().then(|| self.next_results())
     }
 
     /// Closes the sending direction.

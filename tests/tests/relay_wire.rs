@@ -12,6 +12,7 @@ use e2e_protocol::ids::{Lane, Uid};
 use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, ENVELOPE_BYTES_MAX, SESSION_VERSION};
 use e2e_protocol::wire::session::{Challenge, Hello, Purpose, Receive, emit_ping};
 use e2e_protocol::wire::{Code, ErrorCode, Frame, FrameType};
+use e2e_tests::ledger::Ledger;
 use e2e_tests::pair::Pair;
 use e2e_tests::process::{Directory, Relay, resident_bytes};
 use e2e_tests::raw::{Raw, frame, identity, proof_frame, send_frame};
@@ -282,6 +283,7 @@ fn reads_frames_that_come_in_single_bytes() {
     });
     trickle(&mut raw, &login_proof(&challenge));
     raw.next(|frame| assert_eq!(frame.frame_type(), Some(FrameType::Welcome)));
+    let mut ledger = Ledger::new(Lane(1));
     let envelope: Vec<u8> = (0..ENVELOPE_BYTES_MAX).map(|at| u8::try_from(at % 251).unwrap()).collect();
     for number in 1..=3 {
         let envelope = if number == 3 { &envelope[..] } else { &envelope[..20] };
@@ -289,8 +291,7 @@ fn reads_frames_that_come_in_single_bytes() {
         let delivery = scene.bystanders.receiver.next_delivery();
         assert_eq!(delivery.envelope, envelope);
         scene.bystanders.receiver.acknowledge(delivery.routing.sequence, 1);
-        let results = raw.first_results(Lane(1), number..=number);
-        assert!(results.contains_key(&number));
+        ledger.wait_for_final(&mut raw, number);
     }
     raw.ping();
     scene.bystanders.exchange();
