@@ -34,9 +34,11 @@ impl Core {
     pub(super) fn settle_mailbox(&mut self, slot: u32) {
         let Some(user) = self.users.at(slot) else { return };
         let receiver = user.receiver;
-        match receiver {
-            Some(id) => self.offer(slot, id),
-            None => self.queue_spill(slot),
+        if let Some(id) = receiver {
+            self.offer(slot, id);
+        }
+        if receiver.is_none() || self.stopping.is_some() {
+            self.queue_spill(slot);
         }
         let tight = self.pool.is_tight();
         let ring_bytes_max = self.limits.ring_bytes_per_mailbox / 2;
@@ -94,7 +96,11 @@ impl Core {
         let bytes_max = self.limits.replay_bytes;
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
         match mailbox.replay {
-            Replay::Asked { .. } => return,
+            Replay::Asked { .. } | Replay::Failed => return,
+            Replay::Loaded { after, .. } if after == mailbox.offered && mailbox.is_behind() => {
+                log::error!("a backlog holds nothing that can be read: slot {slot}");
+                return self.reread_later(slot);
+            }
             Replay::Idle | Replay::Loaded { .. } => mailbox.replay = Replay::Idle,
         }
         if mailbox.is_behind() {
@@ -110,7 +116,7 @@ impl Core {
         // A backlog leaves room for results: because of it alone nobody is read from no more.
         let (now, output_bytes_max) = (self.now, self.limits.output_bytes_max / 2);
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return Step::End };
-        let Replay::Loaded { bytes, at } = &mut mailbox.replay else { return Step::End };
+        let Replay::Loaded { bytes, at, .. } = &mut mailbox.replay else { return Step::End };
         let rest = bytes.get(*at..).unwrap_or_default();
         let frame = frame_bytes_at(rest).and_then(|count| rest.get(..count));
         let Some((frame, (frame_type, routing))) = frame.and_then(|f| Some((f, routing_at(f)?))) else {
@@ -179,16 +185,33 @@ impl Core {
                     all
                 });
                 let bytes = bytes.unwrap_or_default();
-                mailbox.replay = Replay::Loaded { bytes, at: 0 };
+                mailbox.replay = Replay::Loaded { bytes, at: 0, after: mailbox.offered };
             }
             Err(error) => {
                 log::error!("a backlog could not be read: {error}");
-                mailbox.replay = Replay::Idle;
-                self.to_reread.push(slot);
-                return self.store_failed();
+                return self.reread_later(slot);
             }
         }
         self.touch(slot);
+    }
+
+    /// Asks for a backlog again after a while. Nobody else is harmed: whether the store takes messages
+    /// shows when it is given some.
+    fn reread_later(&mut self, slot: u32) {
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        mailbox.replay = Replay::Failed;
+        self.to_reread.push(slot);
+        self.timers.set(self.now.monotonic_ms + self.limits.store_retry_ms, Timer::StoreRetry);
+    }
+
+    /// Lets a backlog be asked for again that could not be read.
+    pub(super) fn read_again(&mut self, slot: u32) {
+        if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox())
+            && matches!(mailbox.replay, Replay::Failed)
+        {
+            mailbox.replay = Replay::Idle;
+            self.touch(slot);
+        }
     }
 
     /// Lets a connection write the rest of a frame, which leaves the ring, before anything else.

@@ -75,8 +75,10 @@ pub(crate) enum Replay {
         /// What was on disk then: an empty answer says nothing of what came there later.
         last: Sequence,
     },
-    /// Whole frames, of which those before `at` were offered.
-    Loaded { bytes: Vec<u8>, at: usize },
+    /// Whole frames, of which those before `at` were offered; the question was what comes after `after`.
+    Loaded { bytes: Vec<u8>, at: usize, after: Sequence },
+    /// It could not be read. It is tried again later.
+    Failed,
 }
 
 /// One user's mailbox.

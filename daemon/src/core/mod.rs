@@ -121,6 +121,8 @@ enum Stopping {
     Draining,
     /// Everybody is told, and closed.
     Closing,
+    /// The time for it is over: who still comes is not waited for.
+    Over,
 }
 
 impl Core {
@@ -280,7 +282,11 @@ impl Core {
     /// Whether a stop is complete.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopping == Some(Stopping::Closing) && self.connections.len() == 0
+        match self.stopping {
+            None | Some(Stopping::Draining) => false,
+            Some(Stopping::Closing) => self.connections.len() == 0,
+            Some(Stopping::Over) => true,
+        }
     }
 
     /// Ends a turn: everything that was put off during it is done now, once.
@@ -364,11 +370,11 @@ impl Core {
                     self.store_failing_until_ms = None;
                 }
                 for slot in std::mem::take(&mut self.to_reread) {
-                    self.touch(slot);
+                    self.read_again(slot);
                 }
             }
             Timer::Stop => {
-                self.stopping = Some(Stopping::Closing);
+                self.stopping = Some(Stopping::Over);
                 for id in self.connections.ids() {
                     self.close(id, Reason::Told(ErrorCode::Restarting));
                 }

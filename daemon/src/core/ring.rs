@@ -181,5 +181,6 @@ impl Ring {
             block.used = usize::try_from(position - block.start).unwrap_or(0).min(block.used);
         }
         self.tail = position.min(self.tail);
+        self.release(self.head, pool);
     }
 }

@@ -50,7 +50,9 @@ impl Core {
         let Some(spill) = mailbox.spill.take_if(|spill| spill.last == last) else { return };
         mailbox.durable = spill.last;
         self.store_in_flight_bytes -= spill.bytes();
-        for told in messages_between(mailbox, uid, spill.start, spill.end) {
+        // After UNCERTAIN only COLLECTED follows: the same id may be on its way again.
+        let from = spill.start.max(mailbox.uncertain_at);
+        for told in messages_between(mailbox, uid, from, spill.end) {
             self.tell(&told, ResultCode::Stored, Receipt::ZERO);
         }
         let Some(user) = self.users.at(slot) else { return };
@@ -88,25 +90,26 @@ impl Core {
         mailbox.stored_bytes = mailbox.stored_bytes.saturating_sub(failed.1);
         // Forwarded, now or before, or given to the disk, which may have it after all: it may arrive.
         // Else nobody has it.
-        let from = mailbox.safe_at.max(mailbox.uncertain_at);
-        let (uncertain, refused): (Vec<_>, Vec<_>) = frames_between(mailbox, from, mailbox.ring.tail())
-            .filter(|(_, frame_type, _, _)| *frame_type == FrameType::Deliver)
-            .map(|(_, _, routing, _)| (routing.sequence, told(uid, &routing)))
-            .partition(|(sequence, _)| {
-                *sequence <= spill.last.max(mailbox.offered).max(mailbox.offered_before)
-            });
-        if receiving {
-            mailbox.uncertain_at = mailbox.offered_at.max(spill.end);
-        } else {
+        let uncertain_to = spill.last.max(mailbox.offered).max(mailbox.offered_before);
+        let said_at = mailbox.uncertain_at;
+        let tail = mailbox.ring.tail();
+        let uncertain_at = frames_between(mailbox, said_at, tail)
+            .take_while(|(_, _, routing, _)| routing.sequence <= uncertain_to)
+            .last()
+            .map_or(said_at, |(at, _, _, frame_bytes)| at + frame_bytes);
+        let uncertain = messages_between(mailbox, uid, said_at, uncertain_at);
+        let refused = messages_between(mailbox, uid, uncertain_at, tail);
+        mailbox.uncertain_at = uncertain_at;
+        if !receiving {
             mailbox.let_go(&mut self.pool);
         }
         self.store_in_flight_bytes -= spill.bytes();
         self.store_failed();
-        for (_, told) in uncertain {
+        for told in uncertain {
             self.tell(&told, ResultCode::Uncertain, Receipt::ZERO);
         }
         if !receiving {
-            for (_, told) in refused {
+            for told in refused {
                 self.tell(&told, ResultCode::Refused, Receipt::ZERO);
             }
         }
@@ -142,8 +145,12 @@ impl Spill {
 }
 
 impl Mailbox {
-    /// The oldest part of the ring that is not safe, for the store; `None` if there is none.
+    /// The oldest part of the ring that is not safe, for the store; `None` if there is none, or some of
+    /// it is under way.
     fn spill(&mut self, slot: u32, bytes_max: usize) -> Option<Request> {
+        if self.spill.is_some() {
+            return None;
+        }
         let start = self.safe_at.max(self.ring.head());
         let limit = self.ring.tail().min(start + bytes_max as u64);
         let mut spill = Spill { first: Sequence(0), last: Sequence(0), start, end: start };

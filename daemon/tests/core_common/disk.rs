@@ -163,6 +163,21 @@ impl Disk {
         self.engine.inner.commit(&[Write::DeleteRange { table: Table::Chunks, from, to_inclusive }]).unwrap();
     }
 
+    /// Makes a mailbox's messages unreadable.
+    pub(crate) fn damage_chunks(&self, slot: u32) {
+        let from: Vec<u8> = slot.to_be_bytes().into_iter().chain([0; 8]).collect();
+        let to: Vec<u8> = slot.to_be_bytes().into_iter().chain([0xFF; 8]).collect();
+        let mut damaged = Vec::new();
+        let mut damage = |key: &[u8], value: &[u8]| {
+            let value = value[..value.len() / 2].to_vec();
+            damaged.push(Write::Put { table: Table::Chunks, key: key.to_vec(), value });
+            std::ops::ControlFlow::Continue(())
+        };
+        self.engine.inner.scan(Table::Chunks, &from, &to, &mut damage).unwrap();
+        assert!(!damaged.is_empty());
+        self.engine.inner.commit(&damaged).unwrap();
+    }
+
     /// What is under way is lost.
     pub(crate) fn crash(&mut self) {
         self.commits.clear();
