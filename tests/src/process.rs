@@ -2,12 +2,12 @@
 //! ended by its id when it is dropped.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,9 +86,18 @@ impl Relay {
     /// # Panics
     /// As [`Relay::start`].
     #[must_use]
-    pub fn start_with(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
+    pub fn start_with(command: Command, state: &Path, arguments: &[&str]) -> Self {
+        Self::start_elsewhere(command, state, state.parent().expect("it lies in a directory"), arguments)
+    }
+
+    /// The same, where the relay sees another `state` than the test does; `beside` is seen by both.
+    ///
+    /// # Panics
+    /// As [`Relay::start`].
+    #[must_use]
+    pub fn start_elsewhere(mut command: Command, state: &Path, beside: &Path, arguments: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let ready = state.with_extension(format!("ready-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let ready = beside.join(format!("ready-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let mut child = command
             .args(["-l", "127.0.0.1:0", "--ready-file"])
             .arg(&ready)
@@ -165,6 +174,53 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a command to its end, without input, and returns what it said.
+///
+/// # Panics
+/// If it can't be run, or doesn't end; it is killed then.
+pub fn run(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let read = |mut from: Box<dyn Read + Send>| {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = from.read_to_end(&mut bytes);
+            bytes
+        })
+    };
+    let stdout = read(Box::new(child.stdout.take().expect("it is piped")));
+    let stderr = read(Box::new(child.stderr.take().expect("it is piped")));
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{command:?} does not end: {}", String::from_utf8_lossy(&stderr.join().unwrap()));
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// Whether a command may mount file systems that nobody else sees: that takes root, and `unshare`.
+#[must_use]
+pub fn private_mounts() -> bool {
+    static PERMITTED: OnceLock<bool> = OnceLock::new();
+    *PERMITTED.get_or_init(|| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", "mount -t tmpfs -o size=64k tmpfs /tmp"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
 }
 
 /// Sends a signal, by name, to a process that the test started.

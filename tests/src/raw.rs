@@ -323,7 +323,10 @@ impl Raw {
     pub fn ping(&mut self) {
         self.send(&frame(|out| emit_ping(out, FrameType::Ping, *b"are you?")));
         self.next_of(|frame| match frame {
-            Frame::Pong(opaque) => Some(assert_eq!(&opaque, b"are you?")),
+            Frame::Pong(opaque) => {
+                assert_eq!(&opaque, b"are you?");
+                Some(())
+            }
             Frame::Error(error) => panic!("{}: {}", error.code, error.text),
             _ => None,
         });
