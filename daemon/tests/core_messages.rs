@@ -567,6 +567,28 @@ fn remembers_sixteen_lanes_of_a_user() {
     assert_eq!(world.links[alice].results.len(), 16);
 }
 
+#[test]
+fn forgets_lanes_of_who_is_gone_before_it_refuses_new_ones() {
+    let mut world = World::with_limits(|limits| limits.lanes_max = 2);
+    let bob = world.claim("bob");
+    let gone = world.register("gone", Receive::No);
+    world.send_all(gone, bob, 1, 1);
+    world.settle();
+    let alice = world.register("alice", Receive::No);
+    world.send(alice, bob, 1, 1, b"x");
+    world.settle();
+    let carol = world.register("carol", Receive::No);
+    world.send(carol, bob, 1, 1, b"x");
+    world.settle();
+    assert_eq!(world.results(carol), all(1, 1, "BUSY"), "both lanes are of users who are here");
+    world.hang_up(gone);
+    world.send(carol, bob, 1, 1, b"x");
+    world.send(alice, bob, 1, 1, b"x");
+    world.settle();
+    assert_eq!(world.results(carol), all(1, 1, "STORED"));
+    assert_eq!(world.results(alice), [(1, "STORED".into()), (1, "STORED".into())], "it is still known");
+}
+
 // Refused.
 
 #[test]

@@ -58,8 +58,7 @@ pub(crate) struct Connection {
     /// When the last byte came, when the last byte was taken: milliseconds of the monotonic clock.
     pub(crate) heard_ms: u64,
     pub(crate) progress_ms: u64,
-    /// SENDs without a result.
-    pub(crate) sends_pending: u32,
+    /// Requests to the directory without an answer.
     pub(crate) requests_pending: u8,
     pub(crate) pinged: bool,
     pub(crate) slow_reader_set: bool,
@@ -77,7 +76,6 @@ impl Connection {
             output: Output::default(),
             heard_ms: now_ms,
             progress_ms: now_ms,
-            sends_pending: 0,
             requests_pending: 0,
             pinged: false,
             slow_reader_set: false,
@@ -99,13 +97,6 @@ impl Connection {
     /// Whether login is over, one way or the other.
     pub(crate) fn is_past_login(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. } | Phase::Ending(_))
-    }
-
-    /// Whether the relay still owes this peer an answer to something that it sent.
-    pub(crate) fn is_owed(&self) -> bool {
-        self.sends_pending > 0
-            || self.requests_pending > 0
-            || matches!(self.phase, Phase::Proving(_) | Phase::Registering { .. })
     }
 }
 
@@ -200,11 +191,16 @@ impl Output {
 
     /// The first `count` waiting bytes were written.
     pub(crate) fn consume(&mut self, count: usize, pool: &mut OutputPool) {
+        debug_assert!(self.open.is_none(), "what is written was gathered, and closed, just before");
         self.at += count;
         if self.at >= self.bytes.len() {
             self.at = 0;
             self.bytes.clear();
             pool.give_back(std::mem::take(&mut self.bytes));
+        } else if self.at > self.len() {
+            // What was written makes room, so that a buffer that is never empty does not grow for ever.
+            self.bytes.drain(..self.at);
+            self.at = 0;
         }
     }
 

@@ -99,14 +99,11 @@ impl LaneState {
         }
     }
 
-    /// Notes what became of a number, unless it has left the window; returns what was known before.
-    pub(crate) fn settle(&mut self, number: Number, seen: Seen) -> Seen {
-        if number.0 > self.highest || self.highest - number.0 >= LANE_WINDOW {
-            return Seen::New;
+    /// Notes what became of a number, unless it has left the window.
+    pub(crate) fn settle(&mut self, number: Number, seen: Seen) {
+        if number.0 <= self.highest && self.highest - number.0 < LANE_WINDOW {
+            self.set(number, seen);
         }
-        let before = self.seen.get(place(number.0)).copied().unwrap_or_default();
-        self.set(number, seen);
-        before
     }
 
     fn set(&mut self, number: Number, seen: Seen) {
@@ -129,6 +126,11 @@ impl Lanes {
     /// The lane with this id, if it is remembered.
     pub(crate) fn find(&mut self, id: Lane) -> Option<&mut LaneState> {
         self.0.iter_mut().find(|lane| lane.id == id)
+    }
+
+    /// Whether a result is still to come that goes to `connection`.
+    pub(crate) fn owe(&self, connection: ConnId) -> bool {
+        self.0.iter().any(|lane| lane.connection == connection && lane.seen.contains(&Seen::Pending))
     }
 
     /// The lane with this id for `connection` to send in; where it is not remembered it is made, if

@@ -58,17 +58,23 @@ impl Core {
     /// Verifies as many waiting logins as one turn may.
     pub(super) fn verify_logins(&mut self) {
         for _ in 0..self.limits.verifications_per_turn {
-            let Some(id) = self.logins.pop_front() else { return };
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            if !matches!(connection.phase, Phase::Proving(_)) {
-                continue;
-            }
-            // Taken out and not put back: what comes next is Registering, Ready or Ending.
-            let Phase::Proving(proof) = std::mem::replace(&mut connection.phase, Phase::Hello) else {
-                continue;
-            };
+            let Some((id, proof)) = self.next_proof() else { return };
             if let Err(Refusal(code, text)) = self.verify_login(id, &proof) {
                 self.end(id, code, text);
+            }
+        }
+    }
+
+    /// The PROOF of the next connection that is still there to be logged in.
+    fn next_proof(&mut self) -> Option<(ConnId, Box<PendingProof>)> {
+        loop {
+            let id = self.logins.pop_front()?;
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if matches!(connection.phase, Phase::Proving(_))
+                // Taken out and not put back: what comes next is Registering, Ready or Ending.
+                && let Phase::Proving(proof) = std::mem::replace(&mut connection.phase, Phase::Hello)
+            {
+                return Some((id, proof));
             }
         }
     }
@@ -167,10 +173,10 @@ impl Core {
     fn admit(&mut self, id: ConnId, slot: u32, receive: Receive) -> Result<(), Refusal> {
         let connections_max = self.limits.connections_per_name_max;
         let now = self.now;
+        // Who sends no more could not acknowledge anything.
+        let ended = self.connections.get(id).is_some_and(|connection| connection.end_of_input);
+        let receive = if ended { Receive::No } else { receive };
         let Some(user) = self.users.at(slot) else { return Err(LOGIN_FAILED) };
-        if user.connections >= connections_max {
-            return Err(Refusal(ErrorCode::TooManyConnections, "this name has too many connections"));
-        }
         let (credit, older) = match receive {
             Receive::No => (None, None),
             Receive::TakeOver(credit) => (Some(credit), user.receiver),
@@ -182,6 +188,10 @@ impl Core {
             }
             Receive::IfNobody(credit) => (Some(credit), None),
         };
+        // The one that is replaced makes room.
+        if user.connections - u8::from(older.is_some()) >= connections_max {
+            return Err(Refusal(ErrorCode::TooManyConnections, "this name has too many connections"));
+        }
         user.connections += 1;
         if let Some(older) = older {
             self.end(older, ErrorCode::Replaced, "another connection receives for this name now");

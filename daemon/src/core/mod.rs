@@ -350,7 +350,10 @@ impl Core {
         let now_ms = self.now.monotonic_ms;
         match timer {
             Timer::Login(id) => {
-                if self.connections.get(id).is_some_and(|connection| !connection.is_past_login()) {
+                let waits = |connection: &Connection| {
+                    matches!(connection.phase, Phase::Hello | Phase::Challenged { .. })
+                };
+                if self.connections.get(id).is_some_and(waits) {
                     self.end(id, ErrorCode::LoginTimeout, "login took too long");
                 }
             }
@@ -503,9 +506,21 @@ impl Core {
             }
         } else if let Phase::Ending(reason) = connection.phase {
             self.close(id, reason);
-        } else if connection.end_of_input && !connection.is_owed() {
+        } else if connection.end_of_input && !self.is_owed(id) {
             self.close(id, Reason::PeerClosed);
         }
+    }
+
+    /// Whether the relay still owes this peer an answer to something that it sent.
+    fn is_owed(&mut self, id: ConnId) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
+        let slot = match connection.phase {
+            Phase::Proving(_) | Phase::Registering { .. } => return true,
+            Phase::Ready { slot, .. } => slot,
+            Phase::Hello | Phase::Challenged { .. } | Phase::Ending(_) => return false,
+        };
+        let active = self.users.at(slot).and_then(|user| user.active.as_ref());
+        connection.requests_pending > 0 || active.is_some_and(|active| active.lanes.owe(id))
     }
 
     fn touch(&mut self, slot: u32) {

@@ -11,6 +11,9 @@ use super::lane::{self, Seen};
 use super::{ConnId, Core, retry_after_seconds};
 use crate::reason::Reason;
 
+/// How many users one SEND looks at for lanes to forget; the next SEND goes on from there.
+const LANE_SEARCH_SLOTS: u32 = 64;
+
 /// What becomes of a SEND.
 enum Taken {
     /// It is in the recipient's ring.
@@ -23,11 +26,8 @@ impl Core {
     pub(super) fn handle_send(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) {
         let Routing { lane, number, .. } = message.routing;
         match self.take(id, slot, message) {
-            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Pending)) => {
-                if let Some(connection) = self.connections.get_mut(id) {
-                    connection.sends_pending += 1;
-                }
-            }
+            // The result is said when it comes.
+            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Pending)) => {}
             Ok(Taken::Repeated(Seen::Stored)) => self.push_result(id, lane, number, ResultCode::Stored),
             Ok(Taken::Repeated(Seen::Done)) => self.push_result(id, lane, number, ResultCode::Done),
             Err(code) => self.push_refused(id, lane, number, code),
@@ -67,23 +67,21 @@ impl Core {
     /// The sender's lane, made if need be. `None`: no more lanes can be remembered.
     fn open_lane(&mut self, id: ConnId, slot: u32, lane: Lane) -> Option<&mut lane::LaneState> {
         let now_ms = self.now.monotonic_ms;
-        if self.lanes >= self.limits.lanes_max {
+        let is_known = self.users.at(slot)?.activate().lanes.find(lane).is_some();
+        if !is_known && self.lanes >= self.limits.lanes_max {
             self.forget_lanes(slot);
         }
         let room = self.lanes < self.limits.lanes_max;
         let per_name_max = self.limits.lanes_per_name_max;
         let lanes = &mut self.users.at(slot)?.activate().lanes;
-        let before = lanes.len();
-        let may_grow = room && before < per_name_max;
-        // Growing by one is known before the lane is borrowed out.
-        let grows = may_grow && lanes.find(lane).is_none();
-        self.lanes += usize::from(grows);
+        let may_grow = room && lanes.len() < per_name_max;
+        self.lanes += usize::from(may_grow && !is_known);
         lanes.open(lane, id, now_ms, may_grow)
     }
 
-    /// Forgets the lanes of the next user who is not connected.
+    /// Forgets the lanes of the next user who is not connected, if one is near.
     fn forget_lanes(&mut self, but: u32) {
-        for _ in 0..self.users.slots() {
+        for _ in 0..self.users.slots().min(LANE_SEARCH_SLOTS) {
             self.lane_hand = (self.lane_hand + 1) % self.users.slots().max(1);
             let hand = self.lane_hand;
             if let Some(user) = self.users.at(hand).filter(|user| hand != but && user.connections == 0) {
@@ -139,14 +137,14 @@ impl Core {
             ResultCode::Refused | ResultCode::Uncertain | ResultCode::Expired => Seen::New,
         };
         let known = user.active.as_mut().and_then(|active| active.lanes.find(lane));
-        let listener = known.map(|lane| (lane.settle(number, seen), lane.connection));
-        if let Some((before, id)) = listener
+        let listener = known.map(|lane| {
+            lane.settle(number, seen);
+            lane.connection
+        });
+        if let Some(id) = listener
             && let Some(connection) = self.connections.get_mut(id)
             && connection.slot() == Some(sender.slot())
         {
-            if before == Seen::Pending {
-                connection.sends_pending = connection.sends_pending.saturating_sub(1);
-            }
             let reason = (code == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
             let retry_after_seconds = reason.map_or(0, retry_after_seconds);
             let kind = ResultKind { lane, code, reason, retry_after_seconds };

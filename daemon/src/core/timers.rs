@@ -11,7 +11,7 @@ use super::ConnId;
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// When to give up a connection that has not logged in.
+    /// When to give up a connection whose PROOF has not come.
     Login(ConnId),
     /// When to look whether a peer was heard.
     Keepalive(ConnId),

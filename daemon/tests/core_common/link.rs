@@ -169,6 +169,13 @@ impl Link {
         self.partial.drain(..at);
     }
 
+    /// The relay reads all there is, in one turn.
+    pub(crate) fn feed_all(&mut self, core: &mut Core) {
+        while !self.to_relay.is_empty() || (self.ends && !self.ended) {
+            self.feed(core);
+        }
+    }
+
     /// The socket takes what it has room for; returns how much.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.socket_bytes.saturating_sub(self.socket.len()));
