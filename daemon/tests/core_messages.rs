@@ -479,6 +479,25 @@ fn refuses_an_id_that_was_used_for_another_message() {
 }
 
 #[test]
+fn takes_an_id_again_whose_message_was_collected_after_the_lane_was_forgotten() {
+    let (mut world, alice, bob) = pair(TAKE_OVER);
+    world.hang_up(bob);
+    world.send_all(alice, world.uid("bob"), 1, 1);
+    world.settle();
+    world.restart();
+    let alice = world.login("alice", Receive::No);
+    world.send_all(alice, world.uid("bob"), 2, 2);
+    let bob = world.login("bob", TAKE_OVER);
+    let delivered = world.delivered(bob);
+    world.ack_all(bob, &delivered);
+    world.settle();
+    world.results(alice);
+    world.send_all(alice, world.uid("bob"), 1, 1);
+    world.settle();
+    assert_eq!(world.numbers(bob), [1], "nobody knows here that it is the same");
+}
+
+#[test]
 fn refuses_a_number_64_below_the_highest() {
     let mut world = World::new();
     let alice = world.register("alice", Receive::No);

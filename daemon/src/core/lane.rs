@@ -99,10 +99,14 @@ impl LaneState {
         }
     }
 
-    /// Notes what became of a number, unless it has left the window.
+    /// Notes what became of a number, if it is remembered: not if it has left the window, or was sent
+    /// before the relay started or forgot the lane.
     pub(crate) fn settle(&mut self, number: Number, seen: Seen) {
-        if number.0 <= self.highest && self.highest - number.0 < LANE_WINDOW {
-            self.set(number, seen);
+        if number.0 <= self.highest
+            && self.highest - number.0 < LANE_WINDOW
+            && let Some(known) = self.seen.get_mut(place(number.0)).filter(|known| **known != Seen::New)
+        {
+            *known = seen;
         }
     }
 
