@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ use crate::store::StoreHandle;
 const EVENTS_PER_TURN: usize = 1_024;
 /// Slices of one vectored write.
 const SLICES: usize = 16;
-/// Connections accepted in one turn, so that a flood of them leaves time for the others.
+/// Connections accepted of each listener in one turn, so that a flood of them leaves time for the others.
 const ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting pauses when the system has no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses when the system has no more file descriptors, milliseconds.
+const ACCEPT_PAUSE_MS: u64 = 1_000;
 
 const TOKEN_WAKER: Token = Token(usize::MAX - 1);
 const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
@@ -62,7 +62,9 @@ pub struct EventLoop {
     sockets: Vec<Option<Socket>>,
     /// Sockets that may have something to read.
     ready: VecDeque<ConnId>,
+    /// A listener may have connections for us; not tried before `accept_after_ms`.
     accepting: bool,
+    accept_after_ms: u64,
     buffer: Vec<u8>,
     spare: Vec<Vec<u8>>,
     core: Core,
@@ -94,6 +96,7 @@ impl EventLoop {
             sockets: Vec::new(),
             ready: VecDeque::new(),
             accepting: false,
+            accept_after_ms: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
             spare: Vec::new(),
             core,
@@ -132,7 +135,7 @@ impl EventLoop {
                     Token(index) => self.note(index, event, &mut writable),
                 }
             }
-            self.accept();
+            self.accept(now.monotonic_ms);
             self.read_ready();
             store.observe_clock(now.relay_ms);
             while let Some(completion) = store.try_completion() {
@@ -157,11 +160,12 @@ impl EventLoop {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.core.next_deadline_ms().map(|at_ms| {
-            // One more, so that the deadline has passed when the poll returns.
-            Duration::from_millis(at_ms.saturating_sub(self.clock.now().monotonic_ms).saturating_add(1))
-        });
-        if self.accepting { Some(deadline.unwrap_or(ACCEPT_PAUSE).min(ACCEPT_PAUSE)) } else { deadline }
+        let accept_ms = self.accepting.then_some(self.accept_after_ms);
+        let at_ms = [self.core.next_deadline_ms(), accept_ms].into_iter().flatten().min()?;
+        let now_ms = self.clock.now().monotonic_ms;
+        // One more, so that the deadline has passed when the poll returns.
+        let wait_ms = if at_ms > now_ms { at_ms - now_ms + 1 } else { 0 };
+        Some(Duration::from_millis(wait_ms))
     }
 
     fn note(&mut self, index: usize, event: &Event, to_write: &mut Vec<ConnId>) {
@@ -186,33 +190,35 @@ impl EventLoop {
         }
     }
 
-    fn accept(&mut self) {
-        if !self.accepting {
+    fn accept(&mut self, now_ms: u64) {
+        if !self.accepting || now_ms < self.accept_after_ms {
             return;
         }
+        // One of each listener after the other, so that a flood at one leaves the others their share.
         for _ in 0..ACCEPTS_PER_TURN {
-            let mut accepted = None;
-            for listener in &self.listeners {
-                match listener.accept() {
-                    Ok(connection) => {
-                        accepted = Some(connection);
-                        break;
+            let mut is_done = true;
+            for index in 0..self.listeners.len() {
+                let accepted = self.listeners.get(index).map(TcpListener::accept);
+                match accepted {
+                    Some(Ok((stream, peer))) => {
+                        is_done = false;
+                        if let Err(error) = self.open(stream, peer) {
+                            log::debug!("cannot set up a connection: {error}");
+                        }
                     }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // The peer was gone before it was accepted: nothing to do, look again.
-                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => return,
-                    Err(error) => {
+                    // The peer was gone before it was accepted.
+                    Some(Err(error)) if error.kind() == ErrorKind::ConnectionAborted => is_done = false,
+                    Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
                         log::warn!("cannot accept a connection: {error}");
+                        self.accept_after_ms = now_ms + ACCEPT_PAUSE_MS;
                         return;
                     }
+                    _ => {}
                 }
             }
-            let Some((stream, peer)) = accepted else {
+            if is_done {
                 self.accepting = false;
                 return;
-            };
-            if let Err(error) = self.open(stream, peer) {
-                log::warn!("cannot set up a connection: {error}");
             }
         }
     }
@@ -246,8 +252,12 @@ impl EventLoop {
     }
 
     fn close(&mut self, id: ConnId, reason: crate::reason::Reason) {
-        if let Some(socket) = self.take_socket(id) {
+        if let Some(mut socket) = self.take_socket(id) {
             log::debug!("connection {} from {} closed: {reason}", id.index, socket.peer);
+            // What is left unread would make the system reset the connection, and the peer lose our last
+            // words. That there is much of it, or that the socket fails, changes nothing any more.
+            let _ = socket.stream.shutdown(Shutdown::Write);
+            let _ = socket.stream.read(&mut self.buffer);
             self.give_back(socket.partial);
         }
     }
@@ -351,8 +361,20 @@ impl EventLoop {
         }
     }
 
-    /// Writes what the core has for a connection until the socket takes no more.
+    /// Writes what the core has for a connection until the socket takes no more. With less output it may
+    /// be read again.
     fn write(&mut self, id: ConnId) {
+        self.write_out(id);
+        if self.core.may_read(id)
+            && let Some(socket) = self.socket(id)
+            && socket.readable
+            && !std::mem::replace(&mut socket.queued, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    fn write_out(&mut self, id: ConnId) {
         loop {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.core.gather(id, &mut slices);
@@ -361,14 +383,7 @@ impl EventLoop {
             let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else {
                 return;
             };
-            if socket.id != id {
-                return;
-            }
-            if offered == 0 {
-                // It may be read again, now that its output is gone.
-                if socket.readable && !std::mem::replace(&mut socket.queued, true) {
-                    self.ready.push_back(id);
-                }
+            if socket.id != id || offered == 0 {
                 return;
             }
             match socket.stream.write_vectored(slices) {

@@ -109,7 +109,8 @@ fn delivers_to_oneself() {
 
 #[test]
 fn refuses_bad_acks() {
-    let wrong: [fn(&[core_common::link::Delivered]) -> (u64, usize); 5] = [
+    type Wrong = fn(&[core_common::link::Delivered]) -> (u64, usize);
+    let wrong: [Wrong; 5] = [
         |delivered| (delivered[1].sequence, 1), // leaves out the oldest
         |delivered| (delivered[0].sequence, 4), // more than was delivered
         |_| (0, 1),

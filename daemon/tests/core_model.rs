@@ -346,8 +346,8 @@ impl Model {
         }
         let mut arrived: BTreeSet<Id> = BTreeSet::new();
         for _ in 0..3 {
-            for who in 0..USERS.len() {
-                let peer = self.world.login(USERS[who], credit(3));
+            for who in USERS {
+                let peer = self.world.login(who, credit(3));
                 loop {
                     self.world.settle();
                     let delivered = self.world.delivered(peer);

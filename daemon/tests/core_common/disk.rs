@@ -136,7 +136,7 @@ impl Disk {
     }
 
     pub(crate) fn has_answers(&self) -> bool {
-        !self.ready.is_empty() || (!self.held && !(self.commits.is_empty() && self.reads.is_empty()))
+        !self.ready.is_empty() || (!self.held && self.waiting() != (0, 0))
     }
 
     /// The answers that are there now.
