@@ -344,6 +344,12 @@ impl Model {
         if self.below(2) == 0 {
             self.restart();
         }
+        for peer in 0..self.world.links.len() {
+            if self.world.is_open(peer) {
+                self.world.hang_up(peer);
+            }
+        }
+        self.look();
         let mut arrived: BTreeSet<Id> = BTreeSet::new();
         for _ in 0..3 {
             for who in USERS {
