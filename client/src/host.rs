@@ -176,7 +176,8 @@ impl<'a> Host<'a> {
                 );
             }
             Received::Nothing if now_ms() < self.engine.next_due_ms() && !keys_ready => return Ok(Vec::new()),
-            Received::Nothing | Received::Bytes => {}
+            Received::Nothing => {}
+            Received::Bytes => self.engine.handle_bytes(now_ms()),
         }
         let mut turn = Turn::begin(self.disk, now_ms(), &mut self.rng)?;
         connection

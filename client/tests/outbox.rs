@@ -82,6 +82,13 @@ fn encrypts_anew_after_a_reject_at_once_then_after_ten_minutes_doubling_to_a_day
 }
 
 #[test]
+fn forgets_an_empty_message_after_a_reject() {
+    let mut item = item();
+    item.plaintext.kind = Kind::Nothing;
+    assert_eq!(verdict(&item, Answer::Collected(Receipt::ZERO), NOW_MS), Verdict::Forget);
+}
+
+#[test]
 fn keeps_what_is_stored_until_its_receipt_and_asks_after_a_day() {
     let verdict = verdict(&item(), Answer::Stored, NOW_MS);
     assert_eq!(verdict, Verdict::Keep { until_ms: NOW_MS + STORED_PAUSE_MS });

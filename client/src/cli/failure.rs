@@ -140,7 +140,10 @@ impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         match error {
             HostError::State(error) => error.into(),
-            HostError::Lost(Lost::Broken(error)) => Self::new(Exit::Unreachable, describe(&error)),
+            HostError::Lost(Lost::Broken(error)) => Self::new(
+                Exit::Unreachable,
+                format!("the connection to the relay is lost: {}", describe(&error)),
+            ),
             HostError::Lost(Lost::End(end)) => end.into(),
         }
     }
@@ -200,12 +203,10 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::LoginFailed => {
             "this home's name is not known to this relay, or belongs to another key there; check -s and -H"
         }
-        ErrorCode::NameTaken => {
-            "the name belongs to another key; choose another name, or use that key's home: -H DIR"
-        }
+        ErrorCode::NameTaken => "choose another name, or use the home that has the key of this one: -H DIR",
         ErrorCode::RegistrationClosed => "ask whoever runs the relay",
         ErrorCode::BadToken => "give the token that you got from whoever runs the relay: --token T",
-        ErrorCode::Replaced => "another process receives for this name now",
+        ErrorCode::Replaced => "one process receives for a name, the one that started last",
         ErrorCode::TooManyConnections => "end another e2e-client of this name first",
         _ => return None,
     })

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use e2e_protocol::e2e::{Bundle, EncryptError, Me, Plaintext};
 use e2e_protocol::ids::{Fingerprint, Lane, MessageId, Name, Number, Receipt, Uid};
-use e2e_protocol::limits::LANE_WINDOW;
 use e2e_protocol::wire::directory::{Entry, Want};
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::transfer::{Outcome, ResultCode};
@@ -23,9 +22,6 @@ use crate::state::{Key, OutboxItem, StateError};
 
 /// How a message is called by its sender and the relay.
 type Id = (Lane, Number);
-
-/// Most messages on their way without a result.
-const IN_FLIGHT_MAX: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Dispatch {
@@ -70,12 +66,13 @@ impl Dispatch {
         self.tracked.values().filter_map(due).min()
     }
 
-    /// Whether the relay would still remember the lane's numbers on their way, were this one sent too.
-    fn has_room(&self, (lane, number): Id) -> bool {
+    /// Whether the relay, which remembers `window` numbers of a lane, would still remember those on
+    /// their way, were this one sent too. No more are on their way in all lanes together.
+    fn has_room(&self, (lane, number): Id, window: u16) -> bool {
         let in_flight = || self.tracked.iter().filter(|(_, progress)| **progress == Progress::InFlight);
         let oldest = in_flight().find(|((of, _), _)| *of == lane);
-        in_flight().count() < IN_FLIGHT_MAX
-            && oldest.is_none_or(|((_, oldest), _)| number.0 < oldest.0.saturating_add(LANE_WINDOW))
+        in_flight().count() < usize::from(window)
+            && oldest.is_none_or(|((_, oldest), _)| number.0 < oldest.0.saturating_add(window.into()))
     }
 
     fn asking(&self, name: &Name) -> Vec<Id> {
@@ -96,7 +93,10 @@ impl Engine {
         to: Name,
         plaintext: Plaintext,
     ) -> Result<Option<MessageId>, StateError> {
-        let Some(id) = self.lanes.next_id() else { return Ok(None) };
+        if !self.config.send {
+            return Ok(None);
+        }
+        let id = self.lanes.next_id(turn)?;
         let message_id = plaintext.id;
         OutboxItem::new(to, plaintext).store(&mut turn.state, Key::Outbox(id.0, id.1));
         self.dispatch.track(id, 0);
@@ -138,7 +138,8 @@ impl Engine {
             self.drop_item(turn, id, &item, Drop::TooOld);
             return Ok(());
         }
-        if !self.dispatch.has_room(id) {
+        let window = self.welcome().map_or(1, |welcome| welcome.in_flight.max(1));
+        if !self.dispatch.has_room(id, window) {
             self.dispatch.tracked.insert(id, Progress::Held);
             return Ok(());
         }
@@ -316,15 +317,19 @@ impl Engine {
             }
             Verdict::SendAgain { renumber, until_ms, why } => {
                 item.retries = item.retries.saturating_add(1);
-                let id = if renumber { self.renumber(turn, id) } else { id };
+                let id = if renumber { self.renumber(turn, id)? } else { id };
                 self.postpone(turn, id, item, until_ms, why);
             }
             Verdict::EncryptAnew { until_ms } => {
                 turn.peer(&item.to)?.0.peer.reject_seen(session);
                 item.rejects = item.rejects.saturating_add(1);
                 item.sealed = None;
-                let id = self.renumber(turn, id);
+                let id = self.renumber(turn, id)?;
                 self.postpone(turn, id, item, until_ms, Wait::Rejected);
+            }
+            Verdict::Forget => {
+                turn.peer(&item.to)?.0.peer.reject_seen(session);
+                self.erase_item(turn, id);
             }
             Verdict::LookUp { until_ms, why } => {
                 turn.peer(&item.to)?.0.uid = Uid::NONE;
@@ -337,10 +342,9 @@ impl Engine {
     }
 
     /// The same message under a new id, in a lane of our own.
-    fn renumber(&mut self, turn: &mut Turn<'_>, id: Id) -> Id {
-        let Some(new) = self.lanes.next_id() else { return id };
+    fn renumber(&mut self, turn: &mut Turn<'_>, id: Id) -> Result<Id, StateError> {
         self.erase_item(turn, id);
-        new
+        self.lanes.next_id(turn)
     }
 
     /// What was never sent is dropped: its user is told, and decides. What was sent before is kept,

@@ -4,8 +4,8 @@
 //! it takes over. Each lane has a file that its process keeps locked while it lives: so two living
 //! processes never both send a message again, and none that is cut off is forgotten.
 //!
-//! Numbers are given out only in a lane of one's own, and a lane is never used by a second process for
-//! new messages: so no counter has to be kept. The relay remembers lanes by chance-free 64 random bits.
+//! Numbers are given out only in a lane of one's own, which no other process ever uses for new
+//! messages: so no counter has to be kept, and what is taken over keeps its number.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +13,7 @@ use e2e_protocol::e2e::CryptoRng;
 use e2e_protocol::ids::{Lane, Number};
 
 use super::event::Event;
+use super::outbox::PAUSE_MS_MAX;
 use super::{Engine, Turn};
 use crate::state::disk::Guard;
 use crate::state::{Folder, InboxItem, Key, OutboxItem, StateError};
@@ -36,28 +37,29 @@ struct Held {
 }
 
 impl Lanes {
-    /// Takes a new lane for this process.
-    pub(super) fn open_own(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
-        while self.own.is_none() {
+    /// The id for the next message. A lane is taken with the first.
+    pub(super) fn next_id(&mut self, turn: &mut Turn<'_>) -> Result<(Lane, Number), StateError> {
+        let lane = self.own(turn)?;
+        self.last_number += 1;
+        Ok((lane, Number(self.last_number)))
+    }
+
+    /// The file for the next message that came.
+    pub(super) fn next_inbox(&mut self, turn: &mut Turn<'_>) -> Result<Key, StateError> {
+        let lane = self.own(turn)?;
+        self.last_inbox += 1;
+        Ok(Key::Inbox(lane, self.last_inbox))
+    }
+
+    fn own(&mut self, turn: &mut Turn<'_>) -> Result<Lane, StateError> {
+        loop {
+            if let Some(own) = &self.own {
+                return Ok(own.lane);
+            }
             let lane = Lane(random_u64(turn.rng));
             let claim = turn.state.claim(&Key::Lane(lane))?;
             self.own = claim.map(|claim| Held { lane, _claim: claim });
         }
-        Ok(())
-    }
-
-    /// The id for the next message; `None` for a process that doesn't send.
-    pub(super) fn next_id(&mut self) -> Option<(Lane, Number)> {
-        let lane = self.own.as_ref()?.lane;
-        self.last_number += 1;
-        Some((lane, Number(self.last_number)))
-    }
-
-    /// The file for the next message that came.
-    pub(super) fn next_inbox(&mut self) -> Key {
-        let lane = self.own.as_ref().map_or(Lane(0), |own| own.lane);
-        self.last_inbox += 1;
-        Key::Inbox(lane, self.last_inbox)
     }
 
     /// Whether this process answers for the lane.
@@ -112,7 +114,9 @@ impl Engine {
             self.lanes.adopted.push(Held { lane, _claim: claim });
             for key in to_send {
                 if let (Key::Outbox(lane, number), Some(item)) = (key, OutboxItem::load(&turn.state, &key)?) {
-                    self.dispatch.track((lane, number), item.not_before_ms);
+                    // A clock that was wrong once must not hold a message up for longer than any pause.
+                    let latest_ms = turn.now_ms.saturating_add(PAUSE_MS_MAX);
+                    self.dispatch.track((lane, number), item.not_before_ms.min(latest_ms));
                 }
             }
             for key in to_show {

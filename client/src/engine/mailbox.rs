@@ -170,7 +170,7 @@ impl Engine {
             turn.event(Event::Missing { from: *from, count });
         }
         if !known && plaintext.kind != Kind::Nothing {
-            let key = self.lanes.next_inbox();
+            let key = self.lanes.next_inbox(turn)?;
             self.mailbox.count_shown(plaintext.kind);
             InboxItem { from: *from, plaintext: plaintext.clone() }.store(&mut turn.state, key);
             turn.event(Event::Message { key, from: *from, plaintext });

@@ -136,7 +136,6 @@ impl Engine {
             inits: InitMemory::new(),
         };
         if engine.config.send {
-            engine.lanes.open_own(turn)?;
             engine.adopt(turn)?;
         }
         Ok(engine)
@@ -163,13 +162,18 @@ impl Engine {
         }
     }
 
+    /// Bytes came from the relay, whole frames or not: it is alive.
+    pub fn handle_bytes(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        self.pinged = false;
+    }
+
     /// Takes in one frame from the relay.
     ///
     /// # Errors
     /// [`StateError`] if the state can't be used; the turn is to be dropped then, and the process to end.
     pub fn handle_frame(&mut self, turn: &mut Turn<'_>, frame: &Frame<'_>) -> Result<(), StateError> {
-        self.heard_ms = turn.now_ms;
-        self.pinged = false;
+        self.handle_bytes(turn.now_ms);
         if turn.out.end.is_some() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 //! attempts. Must not know files or frames. The relay's word is believed as far as it can only delay;
 //! a message is let go only on its recipient's receipt, or after 30 days.
 
-use e2e_protocol::e2e::{self, judge};
+use e2e_protocol::e2e::{self, Kind, judge};
 use e2e_protocol::ids::Receipt;
 use e2e_protocol::wire::{Code, ErrorCode};
 
@@ -18,9 +18,12 @@ const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 /// A message is let go, with a report, so long after it was first sent. No relay keeps one longer.
 pub const KEPT_MS_MAX: u64 = 30 * DAY_MS;
 
+/// No pause is longer.
+pub const PAUSE_MS_MAX: u64 = DAY_MS;
+
 /// What the relay stored is sent again only after so long: it either still has it, and says so, or
 /// lost it.
-pub const STORED_PAUSE_MS: u64 = DAY_MS;
+pub const STORED_PAUSE_MS: u64 = PAUSE_MS_MAX;
 
 /// The pause after the second Reject; it doubles with each further one, up to a day.
 pub const REJECT_PAUSE_MS_MIN: u64 = 10 * MINUTE_MS;
@@ -77,6 +80,8 @@ pub enum Verdict {
         /// Not before, Unix milliseconds.
         until_ms: u64,
     },
+    /// Its session is not used any more, and there is nothing in it to be sent again.
+    Forget,
     /// The recipient is looked up again, then the same envelope is sent.
     LookUp {
         /// Not before, Unix milliseconds.
@@ -99,6 +104,7 @@ pub fn verdict(item: &OutboxItem, answer: Answer, now_ms: u64) -> Verdict {
             let expected = item.sealed.as_ref().map_or(Receipt::ZERO, |sealed| sealed.receipt);
             match judge(&expected, &receipt) {
                 e2e::Answer::Received => Verdict::LetGo,
+                e2e::Answer::Rejected if item.plaintext.kind == Kind::Nothing => Verdict::Forget,
                 e2e::Answer::Rejected => {
                     Verdict::EncryptAnew { until_ms: after(reject_pause_ms(item.rejects)) }
                 }
@@ -139,7 +145,7 @@ pub fn retry_pause_ms(retries: u32) -> u64 {
 
 /// The pause after a Reject, when there were `rejects` before it.
 fn reject_pause_ms(rejects: u32) -> u64 {
-    doubling(REJECT_PAUSE_MS_MIN, rejects, DAY_MS)
+    doubling(REJECT_PAUSE_MS_MIN, rejects, PAUSE_MS_MAX)
 }
 
 /// 0, then `first_ms`, then twice the one before, up to `max_ms`.

@@ -74,7 +74,7 @@ impl Upkeep {
     }
 
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.next_ask_ms
+        self.next_ask_ms.filter(|_| !self.is_busy())
     }
 
     /// PUBLISH was answered.

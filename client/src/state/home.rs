@@ -39,6 +39,7 @@ impl Home {
     /// What the disk says; `PermissionDenied` if it is open to other users and can't be closed to them.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
+        let parents = parents_of_missing(&root);
         for folder in Folder::ALL {
             let path = if folder == Folder::Top { root.clone() } else { root.join(folder.path()) };
             DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&path)?;
@@ -48,8 +49,9 @@ impl Home {
             fs::set_permissions(&root, fs::Permissions::from_mode(FOLDER_MODE))?;
         }
         let home = Self { root };
-        // The folders' own names must survive what is written into them.
+        // The folders' own names must survive what is written into them, and so must the home's.
         home.sync("")?;
+        parents.iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
         Ok(home)
     }
 
@@ -68,6 +70,14 @@ impl Home {
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         options.open(self.path(path))
     }
+}
+
+/// The directories in which something is made when this path is: the parent of each part of it that
+/// is missing.
+fn parents_of_missing(path: &Path) -> Vec<PathBuf> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let missing = absolute.ancestors().take_while(|ancestor| !ancestor.exists());
+    missing.filter_map(Path::parent).map(Path::to_owned).collect()
 }
 
 impl Disk for Home {
