@@ -23,7 +23,7 @@ pub struct Limits {
     /// Without a byte from a peer for so long, milliseconds: PING. Twice: IDLE_TIMEOUT.
     pub keepalive_ms: u64,
     /// Bytes of output, other than live messages, that wait in memory for one connection. Above, it is
-    /// no longer read from.
+    /// no longer read from. A backlog fills half of it.
     pub output_bytes_max: usize,
     /// A connection that takes no output for so long, milliseconds, is closed with SLOW_READER.
     pub slow_reader_ms: u64,
@@ -31,7 +31,8 @@ pub struct Limits {
     pub linger_ms: u64,
     /// Bytes of blocks that hold messages in memory, all mailboxes together. A SEND above is refused BUSY.
     pub ring_bytes_max: usize,
-    /// Bytes of one mailbox in memory above which its oldest part goes to the store, acknowledged soon or not.
+    /// Bytes of one mailbox in memory that are neither stored nor acknowledged. Above half of it the oldest go
+    /// to the store, acknowledged soon or not; a SEND above it is refused BUSY.
     pub ring_bytes_per_mailbox: u64,
     /// A forwarded message that is not acknowledged for so long, milliseconds, goes to the store.
     pub ack_wait_ms: u64,
@@ -51,7 +52,8 @@ pub struct Limits {
     pub store_retry_ms: u64,
     /// Lanes that are remembered for one name; the longest unused is forgotten first.
     pub lanes_per_name_max: usize,
-    /// Lanes that are remembered in all. Above, one whose connection is gone is forgotten; else BUSY.
+    /// Lanes that are remembered in all. Above, those of a user who is not connected are forgotten; else one's
+    /// own longest unused, or BUSY for who has none.
     pub lanes_max: usize,
     /// Requests to the directory that wait for the store, all connections together. A further one: BUSY.
     pub requests_max: usize,

@@ -173,7 +173,12 @@ impl Model {
     }
 
     fn connect_sender(&mut self, who: usize) {
-        self.users[who].sender = self.login(who, Receive::No);
+        let receiver = self.users[who].receiver.filter(|peer| self.world.is_open(*peer));
+        // Either a connection of its own, or the receiving one: then results go between deliveries.
+        self.users[who].sender = match receiver {
+            Some(peer) if self.below(2) == 0 => Some(peer),
+            _ => self.login(who, Receive::No),
+        };
     }
 
     fn receive(&mut self, who: usize) {

@@ -15,6 +15,7 @@ use super::connection::Phase;
 use super::mailbox::{Delivery, Kind, Mailbox, Replay};
 use super::timers::Timer;
 use super::{Action, ConnId, Core};
+use crate::reason::Reason;
 use crate::store::{Chunk, Request, StoreErrorKind};
 
 /// What the next frame of a backlog came to.
@@ -82,12 +83,7 @@ impl Core {
         loop {
             match self.replay_step(slot, id, credit) {
                 Step::Done => {}
-                Step::Expired(delivery) => {
-                    if delivery.kind == Kind::Message {
-                        self.tell_expired(slot, &delivery);
-                    }
-                    self.expire(slot, delivery);
-                }
+                Step::Expired(delivery) => self.expire(slot, delivery),
                 Step::Wait => return,
                 Step::End => break,
             }
@@ -104,7 +100,7 @@ impl Core {
             Replay::Idle | Replay::Loaded { .. } => mailbox.replay = Replay::Idle,
         }
         if mailbox.is_behind() {
-            mailbox.replay = Replay::Asked { token, last: mailbox.released.min(mailbox.durable) };
+            mailbox.replay = Replay::Asked { token, last: mailbox.durable };
             let after = mailbox.offered;
             self.next_token = token;
             self.actions.push_back(Action::Store(Request::ReadBacklog { slot, after, bytes_max, token }));
@@ -155,6 +151,10 @@ impl Core {
 
     /// An expired message counts as delivered and acknowledged, in its turn.
     fn expire(&mut self, slot: u32, delivery: Delivery) {
+        match delivery.kind {
+            Kind::Message => self.tell_expired(slot, &delivery),
+            _ => log::warn!("{}: sequence {}", Reason::NoticeExpired, delivery.sequence.0),
+        }
         if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
             mailbox.note_offered(Delivery { kind: Kind::Expired, ..delivery });
         }

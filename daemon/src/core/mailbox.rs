@@ -7,13 +7,14 @@
 //! Messages are either in memory (`ring`), on disk, or both:
 //!
 //! ```text
-//!   sequence:   acked <= released <= durable <= last       acked <= offered <= last
-//!   on disk:        (acked, durable]
+//!   sequence:   acked <= released <= last    durable <= released    acked <= offered <= last
+//!   on disk:    (acked, durable], if not empty
 //!   in the ring:            (released, last]
-//!   deliveries:     (acked, offered], on the present receiving connection
+//!   deliveries: (acked, offered], on the present receiving connection
 //! ```
 //!
-//! A receiver whose `offered` is behind `released` is read a backlog from disk, else it gets the ring.
+//! What is between `durable` and `released` was acknowledged before it had to be stored. A receiver whose
+//! `offered` is behind `durable` is read a backlog from disk, else it gets the ring.
 
 use std::collections::VecDeque;
 
@@ -192,7 +193,7 @@ impl Mailbox {
 
     /// Whether the next message for the receiver is on disk only.
     pub(crate) fn is_behind(&self) -> bool {
-        self.offered < self.released.min(self.durable)
+        self.offered < self.durable
     }
 
     /// Whether a message is on disk, or on its way there.
