@@ -120,12 +120,12 @@ impl Model {
                 self.world.disk.fail(self.failing);
             }
             75..80 => self.world.disk.held = !self.world.disk.held,
-            80..88 => self.change_socket(who),
-            88..90 => {
-                let ms = self.below(1_500);
+            80..87 => self.change_socket(who),
+            87..94 => {
+                let ms = self.below(700);
                 self.world.advance(ms);
             }
-            90 if self.below(4) == 0 => self.restart(),
+            94 if self.below(4) == 0 => self.restart(),
             _ => {
                 self.world.turn();
             }
