@@ -316,6 +316,43 @@ fn process_that_stays_takes_over_what_another_left() {
 }
 
 #[test]
+fn lanes_with_nothing_due_are_left_alone() {
+    let (mut relay, alice, _) = two_users();
+    for seed in 100..103 {
+        let mut a = up(&alice, sender(), seed, &mut relay, START_MS);
+        a.send(&mut relay, "bob", "stored", START_MS).unwrap();
+        settle(&mut relay, &mut [&mut a], START_MS);
+        a.finish(&mut relay, START_MS).unwrap();
+    }
+    let _next = up(&alice, sender(), 20, &mut relay, START_MS);
+    let state = Transaction::begin(&alice).unwrap();
+    let lanes = state.list(Folder::Lanes).unwrap();
+    assert_eq!(lanes.len(), 3);
+    assert!(lanes.iter().all(|lane| state.claim(lane).unwrap().is_some()), "each is free");
+}
+
+#[test]
+fn any_number_of_lanes_is_taken_over_a_few_at_a_time() {
+    const LEFT: usize = 150;
+    let (mut relay, alice, bob) = two_users();
+    for seed in 0..LEFT {
+        let mut a = Client::new(&alice, 1_000 + seed as u64);
+        // Each is cut off: none has a result, none sees what the others left.
+        a.start(Config { send: true, ..Config::default() }, START_MS).unwrap();
+        a.send(&mut relay, "bob", &seed.to_string(), START_MS).unwrap();
+    }
+    let mut stays = up(&alice, receiver(), 20, &mut relay, START_MS);
+    let state = Transaction::begin(&alice).unwrap();
+    let lanes = state.list(Folder::Lanes).unwrap();
+    let held = lanes.iter().filter(|lane| state.claim(lane).unwrap().is_none()).count();
+    assert_eq!((lanes.len(), held), (LEFT, 64));
+    drop(state);
+    let mut b = up(&bob, receiver(), 21, &mut relay, START_MS);
+    advance(&mut relay, &mut [&mut stays, &mut b], START_MS, START_MS + 5 * MINUTE_MS);
+    assert_eq!((b.shown.len(), stays.outbox()), (LEFT, 0));
+}
+
+#[test]
 fn two_processes_of_one_home_send_and_receive_at_once() {
     let (mut relay, alice, bob) = two_users();
     let mut receives = up(&alice, receiver(), 20, &mut relay, START_MS);

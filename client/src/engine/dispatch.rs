@@ -58,6 +58,17 @@ impl Dispatch {
         self.tracked.values().any(|progress| !matches!(progress, Progress::Due(_)))
     }
 
+    /// Whether nothing in this lane is due or on its way.
+    pub(super) fn is_idle(&self, lane: Lane, now_ms: u64) -> bool {
+        let later = |progress: &Progress| matches!(progress, Progress::Due(due_ms) if *due_ms > now_ms);
+        self.tracked.iter().filter(|((of, _), _)| *of == lane).all(|(_, progress)| later(progress))
+    }
+
+    /// The lane is another process' to look after, or this one's later.
+    pub(super) fn forget(&mut self, lane: Lane) {
+        self.tracked.retain(|(of, _), _| *of != lane);
+    }
+
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         let due = |progress: &Progress| match progress {
             Progress::Due(due_ms) => Some(*due_ms),

@@ -7,7 +7,7 @@
 //! Numbers are given out only in a lane of one's own, which no other process ever uses for new
 //! messages: so no counter has to be kept, and what is taken over keeps its number.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use e2e_protocol::e2e::CryptoRng;
 use e2e_protocol::ids::{Lane, Number};
@@ -21,6 +21,9 @@ use crate::state::{Folder, InboxItem, Key, OutboxItem, StateError};
 /// How often a process that stays looks for what others left behind, milliseconds.
 const SEARCH_MS: u64 = 60_000;
 
+/// Most lanes that are taken over at once: each is an open file. The others wait for the next search.
+const ADOPTED_MAX: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Lanes {
     own: Option<Held>,
@@ -28,6 +31,13 @@ pub(super) struct Lanes {
     last_inbox: u64,
     adopted: Vec<Held>,
     next_search_ms: Option<u64>,
+}
+
+/// What a process left in its lane.
+#[derive(Default)]
+struct Left {
+    to_send: Vec<Number>,
+    to_show: Vec<Key>,
 }
 
 struct Held {
@@ -77,7 +87,12 @@ impl Lanes {
 
     /// Removes the files of lanes in which nothing is left.
     pub(super) fn close(&self, turn: &mut Turn<'_>) -> Result<(), StateError> {
-        let used = used_lanes(turn)?;
+        let items = [turn.state.list(Folder::Outbox)?, turn.state.list(Folder::Inbox)?].concat();
+        let lane_of = |key: &Key| match key {
+            Key::Outbox(lane, _) | Key::Inbox(lane, _) => Some(*lane),
+            _ => None,
+        };
+        let used: BTreeSet<Lane> = items.iter().filter_map(lane_of).collect();
         for held in self.own.iter().chain(&self.adopted) {
             if !used.contains(&held.lane) {
                 turn.state.remove(Key::Lane(held.lane));
@@ -88,42 +103,61 @@ impl Lanes {
 }
 
 impl Engine {
-    /// Takes over the lanes of processes that are gone, with the messages in them.
+    /// Takes over the lanes of processes that are gone, as far as something in them is due, and lets
+    /// go of those where nothing is any more.
     pub(super) fn adopt(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
         self.lanes.next_search_ms = self.config.receive.then(|| turn.now_ms.saturating_add(SEARCH_MS));
-        let lane_files = turn.state.list(Folder::Lanes)?;
-        let outbox = turn.state.list(Folder::Outbox)?;
-        let inbox = turn.state.list(Folder::Inbox)?;
-        let lanes: BTreeSet<Lane> =
-            lane_files.iter().chain(&outbox).chain(&inbox).filter_map(lane_of).collect();
-        for lane in lanes {
-            let of_lane = |keys: &[Key]| -> Vec<Key> {
-                keys.iter().copied().filter(|key| lane_of(key) == Some(lane)).collect()
-            };
-            let (to_send, to_show) = (of_lane(&outbox), of_lane(&inbox));
-            // Who doesn't receive leaves unshown messages to a process that does.
-            if self.lanes.holds(lane) || !(to_show.is_empty() || self.config.receive) {
-                continue;
-            }
-            let Some(claim) = turn.state.claim(&Key::Lane(lane))? else { continue };
-            if to_send.is_empty() && to_show.is_empty() {
-                turn.state.remove(Key::Lane(lane));
-                continue;
-            }
-            log::debug!("took over {} messages to send, {} to show", to_send.len(), to_show.len());
-            self.lanes.adopted.push(Held { lane, _claim: claim });
-            for key in to_send {
-                if let (Key::Outbox(lane, number), Some(item)) = (key, OutboxItem::load(&turn.state, &key)?) {
-                    // A clock that was wrong once must not hold a message up for longer than any pause.
-                    let latest_ms = turn.now_ms.saturating_add(PAUSE_MS_MAX);
-                    self.dispatch.track((lane, number), item.not_before_ms.min(latest_ms));
+        let mut left: BTreeMap<Lane, Left> = BTreeMap::new();
+        for folder in [Folder::Lanes, Folder::Outbox, Folder::Inbox] {
+            for key in turn.state.list(folder)? {
+                match key {
+                    Key::Outbox(lane, number) => left.entry(lane).or_default().to_send.push(number),
+                    Key::Inbox(lane, _) => left.entry(lane).or_default().to_show.push(key),
+                    Key::Lane(lane) => drop(left.entry(lane).or_default()),
+                    _ => {}
                 }
             }
-            for key in to_show {
-                self.show_again(turn, key)?;
+        }
+        let idle = |held: &Held| {
+            let nothing_to_show = left.get(&held.lane).is_none_or(|left| left.to_show.is_empty());
+            nothing_to_show && self.dispatch.is_idle(held.lane, turn.now_ms)
+        };
+        let (idle, busy) = std::mem::take(&mut self.lanes.adopted).into_iter().partition(idle);
+        self.lanes.adopted = busy;
+        for Held { lane, .. } in idle {
+            self.dispatch.forget(lane);
+        }
+        for (lane, left) in left {
+            // Who doesn't receive leaves unshown messages to a process that does.
+            let ours = left.to_show.is_empty() || self.config.receive;
+            if ours && !self.lanes.holds(lane) && self.lanes.adopted.len() < ADOPTED_MAX {
+                self.adopt_one(turn, lane, &left)?;
             }
         }
         Ok(())
+    }
+
+    fn adopt_one(&mut self, turn: &mut Turn<'_>, lane: Lane, left: &Left) -> Result<(), StateError> {
+        let Some(claim) = turn.state.claim(&Key::Lane(lane))? else { return Ok(()) };
+        if left.to_send.is_empty() && left.to_show.is_empty() {
+            turn.state.remove(Key::Lane(lane));
+            return Ok(());
+        }
+        // A clock that was wrong once must not hold a message up for longer than any pause.
+        let latest_ms = turn.now_ms.saturating_add(PAUSE_MS_MAX);
+        let mut due = Vec::new();
+        for number in &left.to_send {
+            if let Some(item) = OutboxItem::load(&turn.state, &Key::Outbox(lane, *number))? {
+                due.push(((lane, *number), item.not_before_ms.min(latest_ms)));
+            }
+        }
+        if left.to_show.is_empty() && due.iter().all(|(_, due_ms)| *due_ms > turn.now_ms) {
+            return Ok(());
+        }
+        log::debug!("took over {} messages to send, {} to show", due.len(), left.to_show.len());
+        self.lanes.adopted.push(Held { lane, _claim: claim });
+        due.into_iter().for_each(|(id, due_ms)| self.dispatch.track(id, due_ms));
+        left.to_show.iter().try_for_each(|key| self.show_again(turn, *key))
     }
 
     /// A message that an earlier process took and did not show.
@@ -136,19 +170,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn lane_of(key: &Key) -> Option<Lane> {
-    match key {
-        Key::Lane(lane) | Key::Outbox(lane, _) | Key::Inbox(lane, _) => Some(*lane),
-        _ => None,
-    }
-}
-
-fn used_lanes(turn: &Turn<'_>) -> Result<BTreeSet<Lane>, StateError> {
-    let outbox = turn.state.list(Folder::Outbox)?;
-    let inbox = turn.state.list(Folder::Inbox)?;
-    Ok(outbox.iter().chain(&inbox).filter_map(lane_of).collect())
 }
 
 fn random_u64(rng: &mut impl CryptoRng) -> u64 {
