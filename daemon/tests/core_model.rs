@@ -20,7 +20,7 @@ const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const SEEDS: [u64; 1] = [
     2, // a result for a message of before the restart made its number a conflict
 ];
-const FRESH_SEEDS: u64 = 120;
+const FRESH_SEEDS: u64 = 100;
 const STEPS: u32 = 250;
 
 /// A message, by sender and number: each is sent under a number of its own, whatever the lane.
@@ -245,7 +245,11 @@ impl Model {
         }
         if reads > 0 {
             let index = usize::try_from(self.below(reads as u64)).unwrap();
-            self.world.disk.read(index, now);
+            if self.below(2) == 0 {
+                self.world.disk.read(index, now);
+            } else {
+                self.world.disk.read_and_overtake(index, now);
+            }
         }
     }
 

@@ -239,6 +239,30 @@ fn takes_over_while_the_append_is_under_way() {
 }
 
 #[test]
+fn delivers_once_what_a_backlog_shows_before_it_is_known_to_be_stored() {
+    let (mut world, alice, _) = pair(None);
+    world.send_all(alice, world.uid("bob"), 1, 3);
+    world.settle();
+    world.disk.held = true;
+    world.send_all(alice, world.uid("bob"), 4, 6);
+    world.settle();
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.disk.waiting(), (1, 1));
+    world.disk.commit(1, NOW);
+    world.disk.read_and_overtake(0, NOW);
+    world.settle();
+    world.disk.held = false;
+    world.settle();
+    let delivered = world.delivered(bob);
+    let numbers: Vec<_> = delivered.iter().map(|message| message.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    world.ack_all(bob, &delivered);
+    world.settle();
+    assert_eq!(world.results(alice), [all(1, 6, "STORED"), all(1, 6, "COLLECTED")].concat());
+    assert_eq!(world.ring_bytes(), 0);
+}
+
+#[test]
 fn reads_a_backlog_again_that_could_not_be_read() {
     let (mut world, alice, _) = pair(None);
     world.send_all(alice, world.uid("bob"), 1, 3);

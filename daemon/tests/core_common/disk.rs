@@ -127,6 +127,13 @@ impl Disk {
         }
     }
 
+    /// The same, and its answer overtakes those to the commits that it saw: another thread gives it.
+    pub(crate) fn read_and_overtake(&mut self, index: usize, now: u64) {
+        let before = self.ready.len();
+        self.read(index, now);
+        self.ready.rotate_left(before);
+    }
+
     /// Carries out everything.
     pub(crate) fn work(&mut self, now: u64) {
         self.commit(usize::MAX, now);
