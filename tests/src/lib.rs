@@ -6,9 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+pub mod client;
 pub mod ledger;
 pub mod pair;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod sim;
 pub mod vectors;

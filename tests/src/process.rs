@@ -181,8 +181,16 @@ impl Drop for Relay {
 /// # Panics
 /// If it can't be run, or doesn't end; it is killed then.
 pub fn run(command: &mut Command) -> Output {
+    run_with_input(command, Stdio::null())
+}
+
+/// The same with an input.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_with_input(command: &mut Command, input: Stdio) -> Output {
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -1,0 +1,139 @@
+//! A wire-tap: forwards connections to a relay, keeps what crossed, and can point to another relay or
+//! cut everybody off.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Both directions of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Crossed {
+    /// What the client sent.
+    pub to_relay: Vec<u8>,
+    /// What the relay sent.
+    pub to_client: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: Mutex<SocketAddr>,
+    crossed: Mutex<Vec<Crossed>>,
+    open: Mutex<Vec<TcpStream>>,
+    stopped: AtomicBool,
+}
+
+/// See the module. It stops accepting when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Listens on a port that the system chooses.
+    ///
+    /// # Panics
+    /// If it can't.
+    #[must_use]
+    pub fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            crossed: Mutex::default(),
+            open: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if accepting.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                accepting.forward(client);
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Forwards new connections to another address.
+    ///
+    /// # Panics
+    /// Never while no thread panicked.
+    pub fn point_to(&self, target: SocketAddr) {
+        *self.shared.target.lock().unwrap() = target;
+    }
+
+    /// Everything that crossed so far, one after the other as the connections were made.
+    ///
+    /// # Panics
+    /// Never while no thread panicked.
+    #[must_use]
+    pub fn crossed(&self) -> Vec<Crossed> {
+        self.shared.crossed.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        for stream in self.shared.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn forward(self: &Arc<Self>, client: TcpStream) {
+        let target = *self.target.lock().unwrap();
+        // Nobody there: the client sees its connection end.
+        let Ok(relay) = TcpStream::connect(target) else { return };
+        for stream in [&client, &relay] {
+            stream.set_nodelay(true).expect("the option is there");
+        }
+        let index = {
+            let mut crossed = self.crossed.lock().unwrap();
+            crossed.push(Crossed::default());
+            crossed.len() - 1
+        };
+        let copy = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+        self.open.lock().unwrap().extend([copy(&client), copy(&relay)]);
+        for (from, to, to_relay) in [(copy(&client), copy(&relay), true), (relay, client, false)] {
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.pump(from, to, index, to_relay));
+        }
+    }
+
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, index: usize, to_relay: bool) {
+        let mut bytes = [0; 32 * 1024];
+        loop {
+            match from.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    {
+                        let mut crossed = self.crossed.lock().unwrap();
+                        let crossed = &mut crossed[index];
+                        let kept = if to_relay { &mut crossed.to_relay } else { &mut crossed.to_client };
+                        kept.extend_from_slice(&bytes[..count]);
+                    }
+                    if to.write_all(&bytes[..count]).is_err() {
+                        let _ = from.shutdown(Shutdown::Both);
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    }
+}
