@@ -72,6 +72,33 @@ fn offline_recipient_gets_it_later_and_a_notice_lets_it_go() {
 }
 
 #[test]
+fn outbox_of_who_only_sends_empties_and_messages_stay_with_the_relay() {
+    let (mut relay, alice, bob) = two_users();
+    let mut a = up(&alice, sender_of_notices(), 20, &mut relay, START_MS);
+    a.send(&mut relay, "bob", "one", START_MS).unwrap();
+    settle(&mut relay, &mut [&mut a], START_MS);
+    a.finish(&mut relay, START_MS).unwrap();
+    let mut b = up(&bob, receiver(), 21, &mut relay, START_MS);
+    b.send(&mut relay, "alice", "answer", START_MS).unwrap();
+    settle(&mut relay, &mut [&mut b], START_MS);
+    assert_eq!((b.texts(), relay.queued(&name("alice"))), (vec!["one"], 2));
+
+    // The notice is taken, the message behind it is not.
+    let mut a = up(&alice, sender_of_notices(), 22, &mut relay, START_MS);
+    assert_eq!((a.fates.as_slice(), a.texts().len()), ([Fate::Collected].as_slice(), 0));
+    assert_eq!((a.outbox(), relay.queued(&name("alice"))), (0, 1));
+    // Who wants messages takes over; who only sends goes on beside it.
+    let r = up(&alice, receiver(), 23, &mut relay, START_MS);
+    assert_eq!((r.texts(), relay.queued(&name("alice"))), (vec!["answer"], 0));
+    settle(&mut relay, &mut [&mut a], START_MS);
+    assert!(matches!(&a.end, Some(End::Refused { code, .. }) if *code == ErrorCode::Replaced.into()));
+    let mut again = up(&alice, sender_of_notices(), 24, &mut relay, START_MS);
+    again.send(&mut relay, "bob", "two", START_MS).unwrap();
+    settle(&mut relay, &mut [&mut again, &mut b], START_MS);
+    assert_eq!(b.texts(), ["one", "two"]);
+}
+
+#[test]
 fn no_more_than_64_numbers_of_a_lane_are_without_a_result() {
     let (mut relay, alice, _) = two_users();
     let mut a = up(&alice, sender(), 20, &mut relay, START_MS);

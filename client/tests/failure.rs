@@ -21,7 +21,7 @@ fn every_code_of_the_relay_has_its_exit_code() {
     for code in ErrorCode::ALL {
         let expected = match code {
             E::LoginFailed | E::NameTaken | E::RegistrationClosed | E::BadToken => 77,
-            E::Replaced | E::AlreadyReceiving => 75,
+            E::Replaced => 75,
             code if code.retry() => 75,
             _ => 76,
         };

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use core_common::*;
 use e2e_protocol::ids::Uid;
+use e2e_protocol::wire::ErrorCode;
 use e2e_protocol::wire::session::{Credit, Receive};
 use e2e_relayd::core::Admission;
 use e2e_relayd::limits::Limits;
@@ -57,6 +58,10 @@ struct User {
     sender: Option<Peer>,
     lane: u64,
     next: u64,
+    /// The open connections that something was sent on; once there were two, nobody can say which of
+    /// them a result goes to.
+    sent_on: BTreeSet<Peer>,
+    is_mixed: bool,
     /// What this user's receiver got and did not acknowledge: sequence, and which message unless a notice.
     to_ack: Vec<(u64, Option<Id>)>,
     /// The last number that the receiver got from each sending connection, of those sent once.
@@ -156,6 +161,10 @@ impl Model {
     }
 
     fn put_send(&mut self, peer: Peer, from: usize, number: u64) {
+        let user = &mut self.users[from];
+        user.sent_on.insert(peer);
+        user.sent_on.retain(|peer| self.world.is_open(*peer));
+        user.is_mixed |= user.sent_on.len() > 1;
         let message = self.messages.get_mut(&(from, number)).unwrap();
         (message.sent_on, message.waits) = (peer, true);
         message.sent += 1;
@@ -173,6 +182,9 @@ impl Model {
     }
 
     fn connect_sender(&mut self, who: usize) {
+        if let Some(before) = self.users[who].sender.filter(|_| self.below(4) > 0) {
+            self.hang_up(before);
+        }
         let receiver = self.users[who].receiver.filter(|peer| self.world.is_open(*peer));
         // Either a connection of its own, or the receiving one: then results go between deliveries.
         self.users[who].sender = match receiver {
@@ -184,13 +196,11 @@ impl Model {
     fn receive(&mut self, who: usize) {
         let messages = 1 + u32::try_from(self.below(12)).unwrap();
         let bytes = 16_448 + u32::try_from(self.below(5_000)).unwrap();
-        let peer = self.login(who, Receive::TakeOver(Credit { messages, bytes }));
-        if let Some(peer) = peer {
-            self.users[who].receiver = Some(peer);
-            self.users[who].to_ack.clear();
-            self.users[who].newest.clear();
+        if let Some(peer) = self.login(who, Receive::TakeOver(Credit { messages, bytes })) {
             let socket_bytes = 1 + usize::try_from(self.below(3_000)).unwrap();
             self.world.links[peer].socket_bytes = socket_bytes;
+        } else {
+            self.users[who].receiver = None;
         }
     }
 
@@ -199,6 +209,12 @@ impl Model {
         let purpose = e2e_protocol::wire::session::Purpose::Login;
         let peer = self.world.challenged(purpose);
         self.world.proof(peer, USERS[who], purpose, receive);
+        if receive != Receive::No {
+            self.look();
+            self.users[who].receiver = Some(peer);
+            self.users[who].to_ack.clear();
+            self.users[who].newest.clear();
+        }
         self.world.turn();
         self.world.turn();
         self.look();
@@ -212,12 +228,18 @@ impl Model {
             if self.below(3) == 0 {
                 self.world.end_of_input(peer);
             } else {
-                self.world.links[peer].broken = true;
-                self.world.core.begin_turn(self.world.now);
-                self.world.core.handle_lost(self.world.links[peer].id);
-                self.world.links[peer].cut();
-                self.world.turn();
+                self.hang_up(peer);
             }
+        }
+    }
+
+    /// As [`World::hang_up`], but for letting everything else happen.
+    fn hang_up(&mut self, peer: Peer) {
+        if self.world.is_open(peer) {
+            self.world.core.begin_turn(self.world.now);
+            self.world.core.handle_lost(self.world.links[peer].id);
+            self.world.links[peer].cut();
+            self.world.turn();
         }
     }
 
@@ -276,12 +298,18 @@ impl Model {
             (user.receiver, user.sender) = (None, None);
             user.to_ack.clear();
             user.newest.clear();
+            user.is_mixed = false;
         }
     }
 
     /// Takes what every client heard, and holds it to the contract.
     fn look(&mut self) {
         for peer in 0..self.world.links.len() {
+            use ErrorCode::{Replaced, SlowReader, TooManyConnections};
+
+            let ended = self.world.last_words(peer);
+            let is_fair = matches!(ended, None | Some(Replaced | SlowReader | TooManyConnections));
+            assert!(is_fair, "{ended:?} for no reason");
             let results = std::mem::take(&mut self.world.links[peer].results);
             let delivered = self.world.delivered(peer);
             if results.is_empty() && delivered.is_empty() {
@@ -345,7 +373,8 @@ impl Model {
         self.world.settle();
         self.look();
         for (id, message) in &self.messages {
-            let is_heard = self.users[id.0].sender == Some(message.sent_on)
+            let is_heard = !self.users[id.0].is_mixed
+                && self.users[id.0].sender == Some(message.sent_on)
                 && self.world.is_open(message.sent_on)
                 && !self.world.links[message.sent_on].ends;
             assert!(!(is_heard && message.waits), "{id:?} has no result");

@@ -61,7 +61,6 @@ CODES = {
     "REGISTRATION_CLOSED": (0x010A, "closes"),
     "BAD_TOKEN": (0x010B, "closes"),
     "REPLACED": (0x010C, "closes"),
-    "ALREADY_RECEIVING": (0x010D, "closes"),
     "BAD_ACK": (0x010E, "closes"),
     "UNKNOWN_NAME": (0x0120, "request"),
     "UNKNOWN_RECIPIENT": (0x0121, "refused"),

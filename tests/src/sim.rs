@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use e2e_client::engine::{Config, Engine, Event, Fate, Output, Turn};
+use e2e_client::engine::{Config, Engine, Event, Fate, Output, Receiving, Turn};
 use e2e_client::state::memory::Unsynced;
 use e2e_client::state::{Account, Key, MemoryDisk, Transaction};
 use e2e_protocol::e2e::{Identity, Kind, Plaintext};
@@ -124,7 +124,7 @@ impl World {
 
     /// Starts a process that sends and receives.
     pub fn start_both(&mut self, name: &str) {
-        let config = Config { receive: true, send: true, upkeep: true, ..Config::default() };
+        let config = Config { receive: Receiving::Messages, send: true, upkeep: true, ..Config::default() };
         self.start(&name.parse().expect("a good name"), config);
     }
 

@@ -192,7 +192,7 @@ fn exit_for(code: Option<ErrorCode>, retry: bool) -> Exit {
             | ErrorCode::RegistrationClosed
             | ErrorCode::BadToken,
         ) => Exit::NotPermitted,
-        Some(ErrorCode::Replaced | ErrorCode::AlreadyReceiving) => Exit::TryAgain,
+        Some(ErrorCode::Replaced) => Exit::TryAgain,
         _ if retry => Exit::TryAgain,
         _ => Exit::Protocol,
     }

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::register::connect_failure;
 use super::send::report_earlier;
 use super::show::{Style, message};
-use crate::engine::{Config, End, Event};
+use crate::engine::{Config, End, Event, Receiving};
 use crate::host::{Host, HostError, Lost, now_ms};
 use crate::state::Key;
 
@@ -38,7 +38,13 @@ pub(super) fn run(
     let server = options.server()?;
     let home = open_home(&options.home)?;
     let stop = stop_flag()?;
-    let config = Config { receive: true, send: true, upkeep: true, messages_max: count, ..Config::default() };
+    let config = Config {
+        receive: Receiving::Messages,
+        send: true,
+        upkeep: true,
+        messages_max: count,
+        ..Config::default()
+    };
     let (host, events) = Host::start(&home, rng, config)?;
     let style = match (json, io::stdout().is_terminal()) {
         (true, _) => Style::Json,

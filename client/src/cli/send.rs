@@ -13,7 +13,7 @@ use super::open_home;
 use super::options::{Options, Source};
 use super::progress::Progress;
 use super::register::connect_failure;
-use crate::engine::{Config, Drop, Event, Fate, Wait};
+use crate::engine::{Config, Drop, Event, Fate, Receiving, Wait};
 use crate::host::{Host, HostError, now_ms};
 
 /// How long results are waited for after the last of them could have come, milliseconds.
@@ -32,7 +32,7 @@ struct Recipient {
 pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Source) -> Result<(), Failure> {
     let server = options.server()?;
     let home = open_home(&options.home)?;
-    let config = Config { send: true, ..Config::default() };
+    let config = Config { send: true, receive: Receiving::Notices, ..Config::default() };
     let (mut host, _) = Host::start(&home, rng, config)?;
     if to.contains(&host.engine().account().name) {
         return Err(Failure::new(Exit::BadData, "a message to oneself can't be sent"));

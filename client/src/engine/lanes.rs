@@ -106,7 +106,7 @@ impl Engine {
     /// Takes over the lanes of processes that are gone, as far as something in them is due, and lets
     /// go of those where nothing is any more.
     pub(super) fn adopt(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
-        self.lanes.next_search_ms = self.config.receive.then(|| turn.now_ms.saturating_add(SEARCH_MS));
+        self.lanes.next_search_ms = self.receives_messages().then(|| turn.now_ms.saturating_add(SEARCH_MS));
         let mut left: BTreeMap<Lane, Left> = BTreeMap::new();
         for folder in [Folder::Lanes, Folder::Outbox, Folder::Inbox] {
             for key in turn.state.list(folder)? {
@@ -129,7 +129,7 @@ impl Engine {
         }
         for (lane, left) in left {
             // Who doesn't receive leaves unshown messages to a process that does.
-            let ours = left.to_show.is_empty() || self.config.receive;
+            let ours = left.to_show.is_empty() || self.receives_messages();
             if ours && !self.lanes.holds(lane) && self.lanes.adopted.len() < ADOPTED_MAX {
                 self.adopt_one(turn, lane, &left)?;
             }

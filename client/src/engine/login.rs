@@ -9,7 +9,7 @@ use e2e_protocol::login::{Login, token_proof};
 use e2e_protocol::wire::session::{Challenge, Hello, Proof, Purpose, Welcome};
 
 use super::event::{End, Event};
-use super::{Engine, Stage, Turn};
+use super::{Engine, Receiving, Stage, Turn};
 use crate::state::StateError;
 use crate::state::account::Registered;
 
@@ -82,7 +82,12 @@ impl Engine {
         welcome: Welcome,
         relay_id: RelayId,
     ) -> Result<(), StateError> {
-        if welcome.receiving != self.config.receive {
+        let as_asked = match self.config.receive {
+            Receiving::Nothing => !welcome.receiving,
+            Receiving::Notices => true,
+            Receiving::Messages => welcome.receiving,
+        };
+        if !as_asked {
             turn.end(End::Protocol("the relay did not do as asked about receiving".into()));
             return Ok(());
         }

@@ -16,7 +16,7 @@ use e2e_protocol::wire::{Notice, Routed};
 use super::directory::Resolved;
 use super::event::Event;
 use super::outbox::Answer;
-use super::{Engine, Turn};
+use super::{Engine, Receiving, Turn};
 use crate::state::{InboxItem, StateError};
 
 pub(super) struct Mailbox {
@@ -59,6 +59,14 @@ impl Mailbox {
         self.wanted == Some(0)
     }
 
+    /// Takes out the next delivery, unless it is a message and none is wanted.
+    fn next_wanted(&mut self, messages: bool) -> Option<Delivery> {
+        let wants_messages = messages && !self.has_enough();
+        let next = self.waiting.front()?;
+        let is_wanted = wants_messages || matches!(next.what, What::Notice { .. });
+        if is_wanted { self.waiting.pop_front() } else { None }
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         self.queued == 0 && self.waiting.is_empty()
     }
@@ -72,6 +80,10 @@ impl Mailbox {
 }
 
 impl Engine {
+    pub(super) fn receives_messages(&self) -> bool {
+        self.config.receive == Receiving::Messages
+    }
+
     pub(super) fn handle_deliver(
         &mut self,
         turn: &mut Turn<'_>,
@@ -94,9 +106,7 @@ impl Engine {
 
     /// Takes what is delivered, as far as its senders are known and messages are wanted.
     pub(super) fn advance_mailbox(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
-        while !self.mailbox.has_enough()
-            && let Some(delivery) = self.mailbox.waiting.pop_front()
-        {
+        while let Some(delivery) = self.mailbox.next_wanted(self.receives_messages()) {
             let receipt = match &delivery.what {
                 What::Notice { id, answer } => {
                     self.settle(turn, *id, *answer)?;
@@ -117,7 +127,7 @@ impl Engine {
             turn.acknowledge(delivery.sequence, receipt);
             self.mailbox.queued = self.mailbox.queued.saturating_sub(1);
         }
-        if self.mailbox.is_drained() && !self.mailbox.drained && self.config.receive {
+        if self.mailbox.is_drained() && !self.mailbox.drained && self.receives_messages() {
             self.mailbox.drained = true;
             let now_ms = turn.now_ms;
             let erased = turn.prekeys()?.0.queue_drained(now_ms);

@@ -25,6 +25,7 @@ pub use turn::{Output, Turn};
 
 use e2e_protocol::e2e::{Identity, InitMemory};
 use e2e_protocol::ids::RelayId;
+use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::session::{Credit, ErrorFrame, Receive, Welcome};
 use e2e_protocol::wire::{Frame, FrameType};
 
@@ -45,6 +46,10 @@ pub const CREDIT_MESSAGES: u32 = 64;
 /// sender's name has to be looked up first.
 pub const CREDIT_BYTES: u32 = 256 * 1024;
 
+/// What the relay may deliver to a process that wants notices only: messages that come are left with
+/// the relay, so no more than one frame of them should come in vain.
+pub const NOTICES_CREDIT: Credit = Credit { messages: 64, bytes: FRAME_BYTES_MAX as u32 };
+
 /// What a client is to do with its connections.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -52,14 +57,27 @@ pub struct Config {
     pub register: bool,
     /// The token, if claiming takes one.
     pub token: Option<String>,
-    /// Receive, and take over from another process that does.
-    pub receive: bool,
+    /// What to receive.
+    pub receive: Receiving,
     /// Send, and drive what earlier processes left in the outbox.
     pub send: bool,
     /// See that the relay has prekeys to hand out.
     pub upkeep: bool,
     /// Show so many messages, then leave the rest with the relay.
     pub messages_max: Option<u64>,
+}
+
+/// What a process receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receiving {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// If no other process receives: what became of earlier messages, as far as no message stands
+    /// before it. So the outbox of who only sends empties itself; messages stay with the relay.
+    Notices,
+    /// Everything, taking over from another process that receives.
+    Messages,
 }
 
 /// How far a connection has come.
@@ -326,10 +344,12 @@ impl Engine {
     }
 
     fn receive(&self) -> Receive {
-        if self.config.receive {
-            Receive::TakeOver(Credit { messages: CREDIT_MESSAGES, bytes: CREDIT_BYTES })
-        } else {
-            Receive::No
+        match self.config.receive {
+            Receiving::Nothing => Receive::No,
+            Receiving::Notices => Receive::IfNobody(NOTICES_CREDIT),
+            Receiving::Messages => {
+                Receive::TakeOver(Credit { messages: CREDIT_MESSAGES, bytes: CREDIT_BYTES })
+            }
         }
     }
 

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use e2e_client::engine::{Config, End, Engine, Event, Fate, StartError, Turn};
+use e2e_client::engine::{Config, End, Engine, Event, Fate, Receiving, StartError, Turn};
 use e2e_client::state::{Account, Disk, Folder, MemoryDisk, StateError, Transaction};
 use e2e_protocol::e2e::{Kind, Plaintext};
 use e2e_protocol::ids::{
@@ -219,7 +219,13 @@ impl Relay {
                     }
                     _ => return self.error(at, ErrorCode::LoginFailed, true, 0),
                 };
-                let receives = !matches!(proof.receive, Receive::No);
+                let somebody_receives =
+                    self.connections.iter().flatten().any(|c| c.user == Some(user) && c.receives);
+                let receives = match proof.receive {
+                    Receive::No => false,
+                    Receive::TakeOver(_) => true,
+                    Receive::IfNobody(_) => !somebody_receives,
+                };
                 if receives {
                     for other in 0..self.connections.len() {
                         if self.connections[other]
@@ -624,8 +630,13 @@ pub fn sender() -> Config {
     Config { send: true, ..Config::default() }
 }
 
+/// As `send` runs.
+pub fn sender_of_notices() -> Config {
+    Config { receive: Receiving::Notices, ..sender() }
+}
+
 pub fn receiver() -> Config {
-    Config { receive: true, send: true, upkeep: true, ..Config::default() }
+    Config { receive: Receiving::Messages, send: true, upkeep: true, ..Config::default() }
 }
 
 /// Makes a home for a name, unregistered.

@@ -180,12 +180,7 @@ impl Core {
         let (credit, older) = match receive {
             Receive::No => (None, None),
             Receive::TakeOver(credit) => (Some(credit), user.receiver),
-            Receive::IfNobody(_) if user.receiver.is_some() => {
-                return Err(Refusal(
-                    ErrorCode::AlreadyReceiving,
-                    "another connection receives for this name",
-                ));
-            }
+            Receive::IfNobody(_) if user.receiver.is_some() => (None, None),
             Receive::IfNobody(credit) => (Some(credit), None),
         };
         // The one that is replaced makes room.

@@ -91,8 +91,6 @@ codes! {
     BadToken = 0x010B, "BAD_TOKEN";
     /// Another connection receives for this name now. Closes.
     Replaced = 0x010C, "REPLACED";
-    /// Another connection receives, and this one asked only if nobody does. Closes.
-    AlreadyReceiving = 0x010D, "ALREADY_RECEIVING";
     /// Not the oldest deliveries that wait for an acknowledgement. Closes.
     BadAck = 0x010E, "BAD_ACK";
     /// Nobody has this name or uid (LOOKUP).

@@ -157,7 +157,7 @@ pub enum Receive {
     No,
     /// It receives, and takes over from one that does.
     TakeOver(Credit),
-    /// It receives if no other connection does.
+    /// It receives if no other connection does; WELCOME says whether.
     IfNobody(Credit),
 }
 
