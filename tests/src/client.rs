@@ -126,6 +126,44 @@ impl Client {
         self.run(&["recv", "-t", "0"]).printed().lines().map(str::to_owned).collect()
     }
 
+    /// A line of `status`, without what it is about.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn status(&self, about: &str) -> String {
+        let text = self.run(&["status"]).printed();
+        let line = text.lines().find_map(|line| line.strip_prefix(about));
+        line.unwrap_or_else(|| panic!("no {about} in {text}")).trim().to_owned()
+    }
+
+    /// Waits until all that this client sent has its receipt. Whoever it sent to looks for messages
+    /// meanwhile, and sees none: a message that is sent again to get a receipt is not shown again.
+    ///
+    /// # Panics
+    /// If somebody sees one, or the receipts don't come.
+    pub fn wait_for_receipts(&self, sent_to: &[&Self]) {
+        wait_for("all receipts", || {
+            for client in sent_to.iter().copied().chain([self]) {
+                assert_eq!(client.receive(), [] as [&str; 0]);
+            }
+            self.status("outbox").starts_with("0 without a receipt").then_some(())
+        });
+    }
+
+    /// Asserts that the relay has all that this client sent: what has no receipt yet is stored.
+    ///
+    /// # Panics
+    /// If not.
+    #[track_caller]
+    pub fn assert_all_sent(&self) {
+        let outbox = self.status("outbox");
+        let numbers: Vec<&str> =
+            outbox.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+        assert!(numbers.len() == 2 && numbers[0] == numbers[1], "{outbox}");
+    }
+
     /// Starts it and lets it run.
     ///
     /// # Panics

@@ -22,7 +22,13 @@ struct Shared {
     crossed: Mutex<Vec<Crossed>>,
     open: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
+    /// What the relay says is kept back once a SEND went to it.
+    mute_after_send: AtomicBool,
+    muted: AtomicBool,
 }
+
+/// How a SEND begins.
+const SEND: [u8; 6] = [0xE2, b'R', b'L', b'Y', 1, 0x10];
 
 /// See the module. It stops accepting when dropped.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ impl Proxy {
             crossed: Mutex::default(),
             open: Mutex::default(),
             stopped: AtomicBool::new(false),
+            mute_after_send: AtomicBool::new(false),
+            muted: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -70,6 +78,12 @@ impl Proxy {
     /// Never while no thread panicked.
     pub fn point_to(&self, target: SocketAddr) {
         *self.shared.target.lock().unwrap() = target;
+    }
+
+    /// From the next SEND on, clients hear nothing more; until this is called again with `false`.
+    pub fn keep_results_back(&self, yes: bool) {
+        self.shared.mute_after_send.store(yes, Ordering::SeqCst);
+        self.shared.muted.store(false, Ordering::SeqCst);
     }
 
     /// Everything that crossed so far, one after the other as the connections were made.
@@ -124,6 +138,13 @@ impl Shared {
                         let crossed = &mut crossed[index];
                         let kept = if to_relay { &mut crossed.to_relay } else { &mut crossed.to_client };
                         kept.extend_from_slice(&bytes[..count]);
+                    }
+                    let sends = to_relay && bytes[..count].windows(SEND.len()).any(|window| window == SEND);
+                    if sends && self.mute_after_send.load(Ordering::SeqCst) {
+                        self.muted.store(true, Ordering::SeqCst);
+                    }
+                    if !to_relay && self.muted.load(Ordering::SeqCst) {
+                        continue;
                     }
                     if to.write_all(&bytes[..count]).is_err() {
                         let _ = from.shutdown(Shutdown::Both);

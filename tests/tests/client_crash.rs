@@ -9,7 +9,7 @@ use std::net::TcpListener;
 
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::{Frame, Parsed};
-use e2e_tests::client::{Client, Ran, World, copy};
+use e2e_tests::client::{Ran, World, copy};
 use e2e_tests::process::wait_for;
 use e2e_tests::proxy::Proxy;
 
@@ -20,13 +20,6 @@ const STEPS_MAX: u32 = 500;
 fn was_killed(ran: &Ran) -> bool {
     assert!(matches!(ran.code, None | Some(0)), "{:?}: {}", ran.code, ran.stderr);
     ran.code.is_none()
-}
-
-fn wait_for_receipts(client: &Client) {
-    wait_for("all receipts", || {
-        assert_eq!(client.receive(), [] as [&str; 0]);
-        client.run(&["status"]).printed().contains(" 0 without a receipt").then_some(())
-    });
 }
 
 /// Each envelope that crossed, by its session's id and its number (spec/crypto.md, "Envelope").
@@ -68,8 +61,7 @@ fn kill_send(base: &World) {
             ["alice: after", "alice: cut off"] => true,
             other => panic!("killed at step {step}: {other:?}"),
         };
-        wait_for_receipts(&alice);
-        assert_eq!(bob.receive(), [] as [&str; 0], "killed at step {step}");
+        alice.wait_for_receipts(&[&bob]);
         for (key, envelopes) in message_keys(&proxy) {
             assert_eq!(envelopes.len(), 1, "killed at step {step}: one key for several messages: {key:02x?}");
         }
@@ -137,9 +129,9 @@ fn kill_receive(base: &World, name: &str, expected: &[&str]) {
         assert_eq!(all, expected.iter().copied().collect(), "killed at step {step}: {first:?} {second:?}");
         assert_repeats_are_last(&first, &second);
         assert_eq!(client.run(&["recv", "-t", "0"]).printed(), "", "killed at step {step}");
-        for sender in ["alice", "bob"] {
-            wait_for_receipts(&world.client(sender));
-        }
+        let (alice, bob) = (world.client("alice"), world.client("bob"));
+        alice.wait_for_receipts(&[&bob]);
+        bob.wait_for_receipts(&[&alice]);
         if !was_killed(&ran) {
             assert_eq!(first.len(), expected.len());
             return;
@@ -224,4 +216,36 @@ fn shows_everything_when_recv_is_killed_while_messages_come() {
     let all: BTreeSet<_> = shown.iter().flatten().map(|(_, text)| text.clone()).collect();
     assert_eq!(all.len(), 3 * ROUNDS, "{shown:?}");
     shown.iter().zip(&shown[1..]).for_each(|(run, next)| assert_repeats_are_last(run, next));
+}
+
+/// The relay has the message, the client was never told, and is killed: at its next start it sends again,
+/// to a relay that remembers, and to one that was killed, too.
+#[test]
+fn sends_again_what_was_cut_off_and_nobody_sees_it_twice() {
+    let mut world = World::new();
+    let proxy = Proxy::start(world.relay.address());
+    let (alice, bob) = (world.client_at("alice", proxy.address()), "bob");
+    for restarts in [false, true] {
+        for first in [true, false] {
+            let text = format!("restarts: {restarts}, first: {first}");
+            proxy.keep_results_back(true);
+            let sending = alice.start(&["send", bob, "-m", &text]);
+            let status = world.client(bob);
+            wait_for("the relay to have it", || {
+                status.run(&["status"]).printed().contains("1 waiting").then_some(())
+            });
+            assert_eq!(sending.stop("KILL").code, None);
+            proxy.keep_results_back(false);
+            let outbox = alice.run(&["status"]).printed();
+            assert!(outbox.contains(" 1 without a receipt, 0 of them stored"), "{outbox}");
+            if restarts {
+                world.kill_and_restart();
+                proxy.point_to(world.relay.address());
+            }
+            // Starting anything that sends is enough.
+            assert_eq!(alice.receive(), [] as [&str; 0]);
+            assert_eq!(world.client(bob).receive(), [format!("alice: {text}")]);
+            alice.wait_for_receipts(&[&world.client(bob)]);
+        }
+    }
 }

@@ -12,8 +12,7 @@ use std::thread;
 
 use e2e_protocol::limits::HEADER_BYTES;
 use e2e_tests::client::{Client, Ran, World, copy, files};
-use e2e_tests::process::{Relay, binary, private_mounts, run, wait_for};
-use e2e_tests::proxy::Proxy;
+use e2e_tests::process::{Relay, binary, private_mounts, run};
 
 /// An address where nobody listens: the system chose it, and it was given back.
 fn closed_port() -> SocketAddr {
@@ -324,18 +323,4 @@ fn says_that_standard_output_is_gone_and_shows_the_message_next_time() {
     drop(reader);
     let output = bob.command(&["--help"]).stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
-}
-
-#[test]
-fn waits_in_the_outbox_while_the_relay_cannot_store() {
-    let world = World::new();
-    let proxy = Proxy::start(world.relay.address());
-    let (alice, bob) = (world.client_at("alice", proxy.address()), world.client("bob"));
-    // The relay goes away for good right after the message was taken: nothing says what became of it.
-    alice.send("bob", "first");
-    let sending = alice.start(&["send", "bob", "-m", "second"]);
-    let (_, ran) = sending.finish();
-    assert_eq!(ran.code, Some(0));
-    wait_for("both messages", || (bob.run(&["status"]).stdout.contains("2 waiting")).then_some(()));
-    assert_eq!(bob.receive(), ["alice: first", "alice: second"]);
 }

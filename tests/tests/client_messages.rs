@@ -7,24 +7,9 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-use e2e_tests::client::{Client, World, files};
-use e2e_tests::process::{Relay, binary, run, wait_for};
+use e2e_tests::client::{World, files};
+use e2e_tests::process::{Relay, binary, run};
 use e2e_tests::proxy::Proxy;
-
-/// One line of `status`.
-fn status(client: &Client, what: &str) -> String {
-    let text = client.run(&["status"]).printed();
-    let line = text.lines().find_map(|line| line.strip_prefix(what));
-    line.unwrap_or_else(|| panic!("no {what} in {text}")).trim().to_owned()
-}
-
-/// Waits until nothing of a client's is without a receipt, fetching receipts.
-fn wait_for_receipts(client: &Client) {
-    wait_for("all receipts", || {
-        assert_eq!(client.receive(), [] as [&str; 0]);
-        status(client, "outbox").starts_with("0 without a receipt").then_some(())
-    });
-}
 
 #[test]
 fn registers_and_says_the_fingerprint() {
@@ -40,11 +25,11 @@ fn registers_and_says_the_fingerprint() {
     let again = dora.run(&["register", "dora"]);
     assert_eq!(again.stderr, format!("already registered as dora\nfingerprint {fingerprint}\n"));
     assert_eq!(again.code, Some(0));
-    assert_eq!(status(&dora, "name"), "dora");
-    assert_eq!(status(&dora, "fingerprint"), fingerprint);
-    assert!(status(&dora, "prekeys").starts_with("16 "), "{}", status(&dora, "prekeys"));
-    assert!(status(&dora, "mailbox").starts_with("0 "));
-    assert!(status(&dora, "outbox").starts_with("0 "));
+    assert_eq!(dora.status("name"), "dora");
+    assert_eq!(dora.status("fingerprint"), fingerprint);
+    assert!(dora.status("prekeys").starts_with("16 "), "{}", dora.status("prekeys"));
+    assert!(dora.status("mailbox").starts_with("0 "));
+    assert!(dora.status("outbox").starts_with("0 "));
     // One home, one name.
     dora.run(&["register", "emil"]).assert_error(77, "dora");
     // And the newcomer can be written to.
@@ -57,7 +42,7 @@ fn sends_to_who_is_there_and_to_who_is_away() {
     let world = World::new();
     let (alice, bob) = (world.client("alice"), world.client("bob"));
     assert_eq!(alice.send("bob", "while away"), "bob: stored\n");
-    assert!(status(&bob, "mailbox").starts_with("1 "));
+    assert!(bob.status("mailbox").starts_with("1 "));
     assert_eq!(bob.receive(), ["alice: while away"]);
     assert_eq!(bob.receive(), [] as [&str; 0], "once");
     let receiving = bob.start_recv(&[]);
@@ -72,9 +57,8 @@ fn sends_to_who_is_there_and_to_who_is_away() {
         let ran = running.stop("TERM");
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), line), "{}", ran.stderr);
     }
-    // Both receipts come home, live or as a notice.
-    wait_for_receipts(&alice);
-    wait_for_receipts(&bob);
+    alice.assert_all_sent();
+    bob.assert_all_sent();
 }
 
 #[test]
@@ -91,7 +75,7 @@ fn sends_one_text_to_several_and_says_of_each_what_became_of_it() {
     assert_eq!(world.client("bob").receive(), ["alice: to both"]);
     assert_eq!(world.client("carol").receive(), ["alice: to both", "alice: second"]);
     // Nothing stays behind for the one who doesn't exist.
-    wait_for_receipts(&alice);
+    alice.wait_for_receipts(&[&world.client("bob"), &world.client("carol")]);
 }
 
 #[test]
@@ -150,7 +134,7 @@ fn receives_a_number_of_messages_or_until_nothing_comes() {
     }
     // The others stay with the relay.
     assert_eq!(bob.run(&["recv", "-n", "2"]).printed(), "alice: message 1\nalice: message 2\n");
-    assert!(status(&bob, "mailbox").starts_with("3 "), "{}", status(&bob, "mailbox"));
+    assert!(bob.status("mailbox").starts_with("3 "), "{}", bob.status("mailbox"));
     let json = bob.run(&["recv", "-n", "1", "--json"]).printed();
     assert_eq!(json.lines().count(), 1);
     assert_eq!((field(&json, "from"), field(&json, "text")), ("alice", "message 3"));
@@ -182,8 +166,8 @@ fn receives_in_one_terminal_and_sends_in_another_with_the_same_identity() {
         let ran = running.stop("INT");
         assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), COUNT), "{}", ran.stderr);
     }
-    wait_for_receipts(&alice);
-    wait_for_receipts(&bob);
+    alice.assert_all_sent();
+    bob.assert_all_sent();
 }
 
 #[test]
@@ -216,7 +200,7 @@ fn sends_from_many_processes_of_one_identity_at_once() {
         expected.clear();
     }
     assert_eq!(bob.receive(), [] as [&str; 0]);
-    wait_for_receipts(&alice);
+    alice.assert_all_sent();
 }
 
 #[test]
