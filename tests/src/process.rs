@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that should take no time: only a hang reaches it.
@@ -69,6 +69,7 @@ pub struct Relay {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
 }
 
 impl Relay {
@@ -111,7 +112,7 @@ impl Relay {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
         let sink = Arc::clone(&log);
-        thread::spawn(move || {
+        let log_reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut log = sink.lock().expect("no panic while it was held");
                 log.push_str(&line);
@@ -125,7 +126,7 @@ impl Relay {
             fs::read_to_string(&ready).ok()?.lines().next()?.parse().ok()
         });
         let _ = fs::remove_file(&ready);
-        Self { child, address, log }
+        Self { child, address, log, log_reader: Some(log_reader) }
     }
 
     /// Where it listens.
@@ -156,6 +157,7 @@ impl Relay {
     pub fn kill(&mut self) {
         self.child.kill().expect("the relay can be killed");
         self.child.wait().expect("the relay can be waited for");
+        self.finish_log();
     }
 
     /// Asks it to stop, with this signal's name, and returns its exit code.
@@ -165,7 +167,17 @@ impl Relay {
     #[must_use]
     pub fn stop(&mut self, signal: &str) -> Option<i32> {
         send_signal(self.child.id(), signal);
-        wait_for("the relay to stop", || self.child.try_wait().expect("the relay can be waited for")).code()
+        let status =
+            wait_for("the relay to stop", || self.child.try_wait().expect("the relay can be waited for"));
+        self.finish_log();
+        status.code()
+    }
+
+    /// Waits for its last words.
+    fn finish_log(&mut self) {
+        if let Some(reader) = self.log_reader.take() {
+            reader.join().expect("the log was read");
+        }
     }
 }
 
