@@ -226,6 +226,12 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it printed so far.
     ///
     /// # Panics

@@ -3,9 +3,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Both directions of one connection.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,9 @@ struct Shared {
     /// What the relay says is kept back once a SEND went to it.
     mute_after_send: AtomicBool,
     muted: AtomicBool,
+    /// The relay is not told that a client has ended.
+    hold_ends: AtomicBool,
+    ends_held: AtomicUsize,
 }
 
 /// How a SEND begins.
@@ -53,6 +57,8 @@ impl Proxy {
             stopped: AtomicBool::new(false),
             mute_after_send: AtomicBool::new(false),
             muted: AtomicBool::new(false),
+            hold_ends: AtomicBool::new(false),
+            ends_held: AtomicUsize::new(0),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -84,6 +90,18 @@ impl Proxy {
     pub fn keep_results_back(&self, yes: bool) {
         self.shared.mute_after_send.store(yes, Ordering::SeqCst);
         self.shared.muted.store(false, Ordering::SeqCst);
+    }
+
+    /// Keeps from the relay that clients close their sending direction; until this is called again with
+    /// `false`.
+    pub fn hold_ends(&self, yes: bool) {
+        self.shared.hold_ends.store(yes, Ordering::SeqCst);
+    }
+
+    /// How many clients have closed theirs meanwhile.
+    #[must_use]
+    pub fn ends_held(&self) -> usize {
+        self.shared.ends_held.load(Ordering::SeqCst)
     }
 
     /// Everything that crossed so far, one after the other as the connections were made.
@@ -153,6 +171,12 @@ impl Shared {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => break,
+            }
+        }
+        if to_relay && self.hold_ends.load(Ordering::SeqCst) {
+            self.ends_held.fetch_add(1, Ordering::SeqCst);
+            while self.hold_ends.load(Ordering::SeqCst) && !self.stopped.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
             }
         }
         let _ = to.shutdown(Shutdown::Write);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use e2e_tests::client::{World, files};
-use e2e_tests::process::{Relay, binary, run};
+use e2e_tests::process::{Relay, binary, run, send_signal, wait_for};
 use e2e_tests::proxy::Proxy;
 
 #[test]
@@ -241,6 +241,32 @@ fn goes_on_receiving_when_the_relay_is_killed_and_comes_back() {
     proxy.point_to(world.relay.address());
     world.client("alice").send("bob", "after a clean stop");
     assert_eq!(receiving.wait_for_lines(1), ["alice: after a clean stop"]);
+}
+
+#[test]
+#[ignore = "what comes while the client closes is thrown away: the message waits a day for its receipt"]
+fn takes_a_receipt_that_comes_while_it_closes() {
+    let world = World::new();
+    let proxy = Proxy::start(world.relay.address());
+    let (alice, bob) = (world.client_at("alice", proxy.address()), world.client("bob"));
+    let receiving = bob.start_recv(&[]);
+    // Bob is slow enough for STORED, which is enough for alice.
+    send_signal(receiving.id(), "STOP");
+    proxy.hold_ends(true);
+    let sending = alice.start(&["send", "bob", "-m", "receipt, please"]);
+    wait_for("alice to close", || (proxy.ends_held() == 1).then_some(()));
+    send_signal(receiving.id(), "CONT");
+    assert_eq!(receiving.wait_for_lines(1), ["alice: receipt, please"]);
+    wait_for("the receipt to cross", || {
+        let collected = 1; // spec/wire.md, RESULT: lane 8, first number 8, count 2, code 1
+        let crossed = proxy.crossed().pop().unwrap().to_client;
+        let result = [0xE2, b'R', b'L', b'Y', 1, 0x14];
+        let at = crossed.windows(result.len()).rposition(|window| window == result)?;
+        (crossed.get(at + 20 + 18) == Some(&collected)).then_some(())
+    });
+    proxy.hold_ends(false);
+    assert_eq!(sending.finish().1.code, Some(0));
+    assert!(alice.status("outbox").starts_with("0 without a receipt"), "{}", alice.status("outbox"));
 }
 
 #[test]
