@@ -224,6 +224,10 @@ impl Model {
     fn cut(&mut self, who: usize) {
         let peer =
             if self.below(2) == 0 { self.users[who].receiver.take() } else { self.users[who].sender.take() };
+        // It may be both: who said the last word on a connection says nothing more on it.
+        let user = &mut self.users[who];
+        user.receiver = user.receiver.filter(|other| Some(*other) != peer);
+        user.sender = user.sender.filter(|other| Some(*other) != peer);
         if let Some(peer) = peer.filter(|peer| self.world.is_open(*peer)) {
             if self.below(3) == 0 {
                 self.world.end_of_input(peer);
@@ -370,7 +374,7 @@ impl Model {
             link.socket_bytes = usize::MAX;
             link.piece = usize::MAX;
         }
-        self.world.settle();
+        self.world.advance(1_000);
         self.look();
         for (id, message) in &self.messages {
             let is_heard = !self.users[id.0].is_mixed
