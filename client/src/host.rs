@@ -3,9 +3,9 @@
 //! Owns: the loop of one process around [`Engine`]. What comes of it goes to the command that runs.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use e2e_protocol::wire::FrameError;
+use e2e_protocol::wire::{Frame, FrameError};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -15,6 +15,9 @@ use crate::state::{Disk, StateError};
 
 /// At most so long is waited at once: a signal that comes just before the wait is noticed after it.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long the end of a connection may take: the relay reads what was sent, and closes.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// One process of one home, with its connection.
 pub struct Host<'a> {
@@ -201,14 +204,41 @@ impl<'a> Host<'a> {
         output.events
     }
 
-    /// Ends the process in order: lets go of the lane, and lets the relay read what was sent.
+    /// Ends the process in order: lets the relay read what was sent, takes in the results that are
+    /// still on their way, and lets go of the lane.
     ///
     /// # Errors
     /// [`HostError`] if the state can't be used.
     pub fn finish(mut self) -> Result<(), HostError> {
-        self.turn(|engine, turn| engine.finish(turn))?;
         if let Some(connection) = self.connection.take() {
-            connection.close();
+            self.take_last_results(connection)?;
+        }
+        self.turn(|engine, turn| engine.finish(turn))?;
+        Ok(())
+    }
+
+    /// A receipt that crosses with our end would not come again. Messages would: nothing can be
+    /// acknowledged any more.
+    fn take_last_results(&mut self, mut connection: Connection) -> Result<(), StateError> {
+        let deadline = Instant::now() + CLOSE_TIME_MAX;
+        let mut open = connection.end_sending().is_ok();
+        while open {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !matches!(connection.receive(left), Ok(Received::Bytes)) {
+                break;
+            }
+            let mut turn = Turn::begin(self.disk, now_ms(), &mut self.rng)?;
+            let taken = connection.take_frames(|frame| match frame {
+                Frame::Result(_) => self.engine.handle_frame(&mut turn, frame).map_err(HostError::State),
+                _ => Ok(()),
+            });
+            match taken {
+                Err(HostError::State(error)) => return Err(error),
+                Err(HostError::Lost(_)) => open = false,
+                Ok(()) => {}
+            }
+            // What it gives to send comes too late, and stays in the outbox.
+            turn.commit()?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, PORT};
 use e2e_protocol::wire::{Frame, FrameError, Parsed};
@@ -15,9 +15,6 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long the relay may not read from us before the connection is given up.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// How long closing waits for the relay to have read everything.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Room for one frame and some of the next.
 const BUFFER_BYTES: usize = 2 * FRAME_BYTES_MAX;
@@ -117,20 +114,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes so that the relay still reads everything that was sent: sends the end, then waits for
-    /// the relay's.
-    pub fn close(mut self) {
-        if self.stream.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        let deadline = Instant::now() + CLOSE_TIME_MAX;
-        loop {
-            self.filled = 0;
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !matches!(self.receive(left), Ok(Received::Bytes)) {
-                return;
-            }
-        }
+    /// Ends the sending direction: the relay reads what was sent, says what it still has to say, and closes.
+    ///
+    /// # Errors
+    /// If the connection broke.
+    pub fn end_sending(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 }
 

@@ -98,7 +98,7 @@ fn end_of_the_relays_bytes_is_told() {
 }
 
 #[test]
-fn closing_lets_the_relay_read_everything() {
+fn ending_lets_the_relay_read_everything() {
     let (mut connection, mut relay) = pair();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -108,7 +108,8 @@ fn closing_lets_the_relay_read_everything() {
             drop(relay);
         });
         connection.send(&vec![1; 1 << 20]).unwrap();
-        connection.close();
+        connection.end_sending().unwrap();
+        assert_eq!(connection.receive(LONG).unwrap(), Received::Closed);
     });
 }
 

@@ -244,7 +244,6 @@ fn goes_on_receiving_when_the_relay_is_killed_and_comes_back() {
 }
 
 #[test]
-#[ignore = "what comes while the client closes is thrown away: the message waits a day for its receipt"]
 fn takes_a_receipt_that_comes_while_it_closes() {
     let world = World::new();
     let proxy = Proxy::start(world.relay.address());

@@ -388,9 +388,7 @@ fn lets_only_one_receive_who_asks_politely() {
     receiver.acknowledge(delivery.routing.sequence, 1);
     drop(receiver);
     // Once it is gone, whoever asks may.
-    wait_for("the relay to see it go", || {
-        scene.login("bob", polite).1.receiving.then_some(())
-    });
+    wait_for("the relay to see it go", || scene.login("bob", polite).1.receiving.then_some(()));
 }
 
 #[test]
