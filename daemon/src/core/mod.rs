@@ -11,15 +11,19 @@
 //!
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Login
-//! is in `login`, keys in `directory`. State: `users`, `mailbox`, `ring`, `lane`, `connection`.
+//! is in `login`, keys in `directory`, what a connection is told and its end in `output`, what time
+//! brings about in `deadlines`. State: `users`, `mailbox`, `ring`, `lane`, `connection`.
 
 mod collect;
 mod connection;
+mod connections;
+mod deadlines;
 mod deliver;
 mod directory;
 mod lane;
 mod login;
 mod mailbox;
+mod output;
 mod ring;
 mod send;
 mod spill;
@@ -29,14 +33,15 @@ mod users;
 use std::collections::{HashMap, VecDeque};
 
 use e2e_protocol::ids::{RelayId, Uid};
-use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, BODY_BYTES_MAX, ERROR_TEXT_BYTES_MAX, HEADER_BYTES};
-use e2e_protocol::wire::session::{ErrorFrame, Registration, emit_ping};
+use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, BODY_BYTES_MAX, HEADER_BYTES};
+use e2e_protocol::wire::session::{Registration, emit_ping};
 use e2e_protocol::wire::{ErrorCode, Frame, FrameError, FrameType};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 pub use connection::ConnId;
 use connection::{Connection, OutputPool, Phase};
+use connections::Connections;
 use directory::Pending;
 use ring::Pool;
 use timers::{Timer, Timers};
@@ -346,183 +351,6 @@ impl Core {
         }
     }
 
-    fn handle_timer(&mut self, timer: Timer) {
-        let now_ms = self.now.monotonic_ms;
-        match timer {
-            Timer::Login(id) => {
-                let waits = |connection: &Connection| {
-                    matches!(connection.phase, Phase::Hello | Phase::Challenged { .. })
-                };
-                if self.connections.get(id).is_some_and(waits) {
-                    self.end(id, ErrorCode::LoginTimeout, "login took too long");
-                }
-            }
-            Timer::Keepalive(id) => self.keep_alive(id),
-            Timer::SlowReader(id) => self.check_slow_reader(id),
-            Timer::Linger(id) => {
-                let ends = |connection: &Connection| {
-                    connection.end_of_input || matches!(connection.phase, Phase::Ending(_))
-                };
-                if self.connections.get(id).is_some_and(ends) {
-                    self.close(id, Reason::LingerExpired);
-                }
-            }
-            Timer::AckWait(slot) => self.check_ack_wait(slot),
-            Timer::StoreRetry => {
-                if self.store_failing_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
-                    self.store_failing_until_ms = None;
-                }
-                for slot in std::mem::take(&mut self.to_reread) {
-                    self.read_again(slot);
-                }
-            }
-            Timer::Stop => {
-                self.stopping = Some(Stopping::Over);
-                for id in self.connections.ids() {
-                    self.close(id, Reason::Told(ErrorCode::Restarting));
-                }
-            }
-        }
-    }
-
-    fn keep_alive(&mut self, id: ConnId) {
-        let (now_ms, keepalive_ms) = (self.now.monotonic_ms, self.limits.keepalive_ms);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !matches!(connection.phase, Phase::Ready { .. }) {
-            return;
-        }
-        let silent_ms = now_ms - connection.heard_ms;
-        let next_ms = connection.heard_ms + if connection.pinged { 2 } else { 1 } * keepalive_ms;
-        if silent_ms >= 2 * keepalive_ms {
-            self.end(id, ErrorCode::IdleTimeout, "nothing was heard for too long");
-        } else if silent_ms >= keepalive_ms && !connection.pinged {
-            connection.pinged = true;
-            let next_ms = connection.heard_ms + 2 * keepalive_ms;
-            self.timers.set(next_ms, Timer::Keepalive(id));
-            self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Ping, now_ms.to_be_bytes()));
-        } else {
-            self.timers.set(next_ms, Timer::Keepalive(id));
-        }
-    }
-
-    fn check_slow_reader(&mut self, id: ConnId) {
-        let (now_ms, slow_ms) = (self.now.monotonic_ms, self.limits.slow_reader_ms);
-        let waits = self.has_output(id);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.slow_reader_set = false;
-        if !waits {
-            return;
-        }
-        if now_ms - connection.progress_ms >= slow_ms {
-            self.end(id, ErrorCode::SlowReader, "what was sent was not read");
-        } else {
-            connection.slow_reader_set = true;
-            let next_ms = connection.progress_ms + slow_ms;
-            self.timers.set(next_ms, Timer::SlowReader(id));
-        }
-    }
-
-    /// Says why, and closes the connection once that is written.
-    fn end(&mut self, id: ConnId, code: ErrorCode, text: &str) {
-        let Some(connection) = self.connections.get(id) else { return };
-        if matches!(connection.phase, Phase::Ending(_)) {
-            return;
-        }
-        log::debug!("connection {} ends: {code}: {text}", id.index);
-        self.push_error(id, code, 0, text);
-        self.leave(id, Phase::Ending(code.into()));
-        self.timers.set(self.now.monotonic_ms + self.limits.linger_ms, Timer::Linger(id));
-    }
-
-    /// The connection is over now, whatever was left to say.
-    fn close(&mut self, id: ConnId, reason: Reason) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if std::mem::replace(&mut connection.close_queued, true) {
-            return;
-        }
-        self.leave(id, Phase::Ending(reason));
-        self.actions.push_back(Action::Close(id, reason));
-    }
-
-    /// Takes a connection out of everything that it was part of.
-    fn leave(&mut self, id: ConnId, phase: Phase) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let before = std::mem::replace(&mut connection.phase, phase);
-        match before {
-            Phase::Ready { slot, credit } => {
-                if credit.is_some() {
-                    self.detach_receiver(slot, id);
-                }
-                if let Some(user) = self.users.at(slot) {
-                    user.connections = user.connections.saturating_sub(1);
-                }
-            }
-            Phase::Ending(_) => {}
-            Phase::Hello | Phase::Challenged { .. } | Phase::Proving(_) | Phase::Registering { .. } => {
-                self.connections.before_login = self.connections.before_login.saturating_sub(1);
-            }
-        }
-    }
-
-    /// Appends a frame to a connection's output.
-    fn push(
-        &mut self,
-        id: ConnId,
-        frame_bytes: usize,
-        emit: impl FnOnce(&mut [u8]) -> Result<usize, e2e_protocol::wire::NoRoom>,
-    ) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.output.push(&mut self.outputs, frame_bytes, emit);
-            self.flush_later(id);
-        }
-    }
-
-    /// Appends an ERROR: `request` zero means that it closes.
-    fn push_error(&mut self, id: ConnId, code: ErrorCode, request: u32, text: &str) {
-        let retry_after_seconds = retry_after_seconds(code);
-        let frame =
-            ErrorFrame { code: code.into(), closes: request == 0, request, retry_after_seconds, text };
-        self.push(id, HEADER_BYTES + 13 + ERROR_TEXT_BYTES_MAX, |out| frame.emit(out));
-    }
-
-    /// Notes that a connection has output.
-    fn flush_later(&mut self, id: ConnId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.announced
-            && !std::mem::replace(&mut connection.flush_queued, true)
-        {
-            self.to_flush.push(id);
-        }
-    }
-
-    /// Announces a connection's output, or its end where there is none left and nothing is owed.
-    fn flush(&mut self, id: ConnId) {
-        let has_output = self.has_output(id);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.flush_queued = false;
-        if has_output {
-            if !std::mem::replace(&mut connection.announced, true) {
-                self.actions.push_back(Action::Write(id));
-            }
-        } else if let Phase::Ending(reason) = connection.phase {
-            self.close(id, reason);
-        } else if connection.end_of_input && !self.is_owed(id) {
-            self.close(id, Reason::PeerClosed);
-        }
-    }
-
-    /// Whether the relay still owes this peer an answer to something that it sent.
-    fn is_owed(&mut self, id: ConnId) -> bool {
-        let Some(connection) = self.connections.get(id) else { return false };
-        let slot = match connection.phase {
-            Phase::Proving(_) | Phase::Registering { .. } => return true,
-            Phase::Ready { slot, .. } => slot,
-            Phase::Hello | Phase::Challenged { .. } | Phase::Ending(_) => return false,
-        };
-        let active = self.users.at(slot).and_then(|user| user.active.as_ref());
-        connection.requests_pending > 0 || active.is_some_and(|active| active.lanes.owe(id))
-    }
-
     fn touch(&mut self, slot: u32) {
         if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox())
             && !std::mem::replace(&mut mailbox.touched, true)
@@ -572,61 +400,5 @@ fn retry_after_seconds(code: ErrorCode) -> u32 {
         ErrorCode::TooManyConnections => 5,
         ErrorCode::MailboxFull | ErrorCode::NoBundle => 60,
         _ => 0,
-    }
-}
-
-/// The table of connections.
-#[derive(Debug, Default)]
-struct Connections {
-    slots: Vec<(u32, Option<Connection>)>,
-    free: Vec<u32>,
-    /// Those that have not logged in.
-    before_login: usize,
-}
-
-impl Connections {
-    fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    fn insert(&mut self, connection: Connection) -> ConnId {
-        self.before_login += 1;
-        if let Some(index) = self.free.pop()
-            && let Some((generation, slot)) = self.slots.get_mut(index as usize)
-        {
-            *slot = Some(connection);
-            return ConnId { index, generation: *generation };
-        }
-        self.slots.push((0, Some(connection)));
-        // As many sockets as this can't be open.
-        ConnId { index: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX), generation: 0 }
-    }
-
-    fn remove(&mut self, id: ConnId) {
-        if let Some((generation, slot)) = self.slots.get_mut(id.index as usize)
-            && *generation == id.generation
-            && slot.take().is_some()
-        {
-            *generation = generation.wrapping_add(1);
-            self.free.push(id.index);
-        }
-    }
-
-    fn get(&self, id: ConnId) -> Option<&Connection> {
-        let (generation, connection) = self.slots.get(id.index as usize)?;
-        if *generation == id.generation { connection.as_ref() } else { None }
-    }
-
-    fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        let (generation, connection) = self.slots.get_mut(id.index as usize)?;
-        if *generation == id.generation { connection.as_mut() } else { None }
-    }
-
-    fn ids(&self) -> Vec<ConnId> {
-        (0..)
-            .zip(&self.slots)
-            .filter(|(_, (_, connection))| connection.is_some())
-            .map(|(index, (generation, _))| ConnId { index, generation: *generation })
-            .collect()
     }
 }

@@ -1,0 +1,91 @@
+//! What happens at a deadline (the queue of them: `timers`).
+//!
+//! Owns: keepalive, slow readers, and the other things that time alone brings about. Each looks first
+//! whether there is still a reason for it.
+
+use e2e_protocol::limits::HEADER_BYTES;
+use e2e_protocol::wire::session::emit_ping;
+use e2e_protocol::wire::{ErrorCode, FrameType};
+
+use super::connection::{Connection, Phase};
+use super::timers::Timer;
+use super::{ConnId, Core, Stopping};
+use crate::reason::Reason;
+
+impl Core {
+    pub(super) fn handle_timer(&mut self, timer: Timer) {
+        let now_ms = self.now.monotonic_ms;
+        match timer {
+            Timer::Login(id) => {
+                let waits = |connection: &Connection| {
+                    matches!(connection.phase, Phase::Hello | Phase::Challenged { .. })
+                };
+                if self.connections.get(id).is_some_and(waits) {
+                    self.end(id, ErrorCode::LoginTimeout, "login took too long");
+                }
+            }
+            Timer::Keepalive(id) => self.keep_alive(id),
+            Timer::SlowReader(id) => self.check_slow_reader(id),
+            Timer::Linger(id) => {
+                let ends = |connection: &Connection| {
+                    connection.end_of_input || matches!(connection.phase, Phase::Ending(_))
+                };
+                if self.connections.get(id).is_some_and(ends) {
+                    self.close(id, Reason::LingerExpired);
+                }
+            }
+            Timer::AckWait(slot) => self.check_ack_wait(slot),
+            Timer::StoreRetry => {
+                if self.store_failing_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+                    self.store_failing_until_ms = None;
+                }
+                for slot in std::mem::take(&mut self.to_reread) {
+                    self.read_again(slot);
+                }
+            }
+            Timer::Stop => {
+                self.stopping = Some(Stopping::Over);
+                for id in self.connections.ids() {
+                    self.close(id, Reason::Told(ErrorCode::Restarting));
+                }
+            }
+        }
+    }
+
+    fn keep_alive(&mut self, id: ConnId) {
+        let (now_ms, keepalive_ms) = (self.now.monotonic_ms, self.limits.keepalive_ms);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !matches!(connection.phase, Phase::Ready { .. }) {
+            return;
+        }
+        let silent_ms = now_ms - connection.heard_ms;
+        let next_ms = connection.heard_ms + if connection.pinged { 2 } else { 1 } * keepalive_ms;
+        if silent_ms >= 2 * keepalive_ms {
+            self.end(id, ErrorCode::IdleTimeout, "nothing was heard for too long");
+        } else if silent_ms >= keepalive_ms && !connection.pinged {
+            connection.pinged = true;
+            let next_ms = connection.heard_ms + 2 * keepalive_ms;
+            self.timers.set(next_ms, Timer::Keepalive(id));
+            self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Ping, now_ms.to_be_bytes()));
+        } else {
+            self.timers.set(next_ms, Timer::Keepalive(id));
+        }
+    }
+
+    fn check_slow_reader(&mut self, id: ConnId) {
+        let (now_ms, slow_ms) = (self.now.monotonic_ms, self.limits.slow_reader_ms);
+        let waits = self.has_output(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.slow_reader_set = false;
+        if !waits {
+            return;
+        }
+        if now_ms - connection.progress_ms >= slow_ms {
+            self.end(id, ErrorCode::SlowReader, "what was sent was not read");
+        } else {
+            connection.slow_reader_set = true;
+            let next_ms = connection.progress_ms + slow_ms;
+            self.timers.set(next_ms, Timer::SlowReader(id));
+        }
+    }
+}
