@@ -205,21 +205,24 @@ impl<'a> Host<'a> {
     }
 
     /// Ends the process in order: lets the relay read what was sent, takes in the results that are
-    /// still on their way, and lets go of the lane.
+    /// still on their way, and lets go of the lane. Gives what came of those.
     ///
     /// # Errors
     /// [`HostError`] if the state can't be used.
-    pub fn finish(mut self) -> Result<(), HostError> {
+    pub fn finish(mut self) -> Result<Vec<Event>, HostError> {
+        let mut events = Vec::new();
         if let Some(connection) = self.connection.take() {
-            self.take_last_results(connection)?;
+            events = self.take_last_results(connection)?;
         }
-        self.turn(|engine, turn| engine.finish(turn))?;
-        Ok(())
+        let ((), last) = self.turn(|engine, turn| engine.finish(turn))?;
+        events.extend(last);
+        Ok(events)
     }
 
     /// A receipt that crosses with our end would not come again. Messages would: nothing can be
     /// acknowledged any more.
-    fn take_last_results(&mut self, mut connection: Connection) -> Result<(), StateError> {
+    fn take_last_results(&mut self, mut connection: Connection) -> Result<Vec<Event>, StateError> {
+        let mut events = Vec::new();
         let deadline = Instant::now() + CLOSE_TIME_MAX;
         let mut open = connection.end_sending().is_ok();
         while open {
@@ -238,8 +241,8 @@ impl<'a> Host<'a> {
                 Ok(()) => {}
             }
             // What it gives to send comes too late, and stays in the outbox.
-            turn.commit()?;
+            events.extend(turn.commit()?.events);
         }
-        Ok(())
+        Ok(events)
     }
 }

@@ -99,6 +99,19 @@ fn outbox_of_who_only_sends_empties_and_messages_stay_with_the_relay() {
 }
 
 #[test]
+fn relay_that_delivers_more_than_the_credit_is_given_up() {
+    let (mut relay, alice, _) = two_users();
+    for number in 1..=65 {
+        relay.plant(&name("bob"), &name("alice"), number, b"never looked at");
+    }
+    let mut a = Client::new(&alice, 20);
+    a.start(sender_of_notices(), START_MS).unwrap();
+    a.connect(&mut relay, START_MS).unwrap();
+    settle(&mut relay, &mut [&mut a], START_MS);
+    assert!(matches!(a.end, Some(End::Protocol(_))), "{:?}", a.end);
+}
+
+#[test]
 fn no_more_than_64_numbers_of_a_lane_are_without_a_result() {
     let (mut relay, alice, _) = two_users();
     let mut a = up(&alice, sender(), 20, &mut relay, START_MS);

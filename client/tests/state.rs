@@ -308,6 +308,30 @@ fn home_is_closed_to_others() {
 }
 
 #[test]
+fn directory_with_other_things_is_refused_and_left_alone() {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.0).unwrap();
+    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(scratch.0.join(".profile"), "mine").unwrap();
+    assert_eq!(Home::open(&scratch.0).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+    assert_eq!(fs::metadata(&scratch.0).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn sweeping_takes_only_what_we_left_half_written() {
+    let disk = MemoryDisk::default();
+    for path in
+        [".identity", ".commit", "outbox/.00000000000000ab-0000000000000001", ".bashrc", "outbox/.mine"]
+    {
+        disk.plant(path, b"something");
+    }
+    Transaction::begin(&disk).unwrap().sweep().unwrap();
+    let left: Vec<_> = disk.files().into_keys().filter(|path| path != "lock").collect();
+    assert_eq!(left, [".bashrc", "outbox/.mine"]);
+}
+
+#[test]
 fn memory_and_home_agree() {
     let scratch = Scratch::new();
     let (home, memory) = (Home::open(&scratch.0).unwrap(), MemoryDisk::default());

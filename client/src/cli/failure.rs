@@ -95,10 +95,10 @@ impl Failure {
     /// Says it on standard error.
     pub fn report(&self) {
         if let Some(error) = &self.error {
-            eprintln!("e2e-client: error: {}", one_line(error));
+            tell!("e2e-client: error: {}", one_line(error));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {}", one_line(hint));
+            tell!("hint: {}", one_line(hint));
         }
     }
 }

@@ -6,6 +6,14 @@
 //! Where to go next: [`options`] for the command line and its help, [`failure`] for errors and exit
 //! codes, `show` for how a message looks, and one file for each command.
 
+/// Writes a line to standard error. That nobody reads it any more is no reason to fail.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod failure;
 pub mod options;
 pub mod show;

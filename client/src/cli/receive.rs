@@ -59,13 +59,25 @@ pub(super) fn run(
         stop,
         patience_ms,
         quiet_since_ms: now_ms(),
+        heard_ms: now_ms(),
         progress: Progress::new(),
     };
     receiver.show(events)?;
     receiver.receive()?;
     receiver.progress.clear();
-    Ok(receiver.host.finish()?)
+    for event in receiver.host.finish()? {
+        if let Event::Fate { to, fate, .. } = event {
+            report_earlier(&to, &fate);
+        }
+    }
+    Ok(())
 }
+
+/// How long a step may wait at least, so that waiting for a backlog is waiting.
+const STEP_MS_MIN: u64 = 50;
+
+/// How long nothing may come of a backlog that the relay speaks of, once patience is over.
+const BACKLOG_MS_MAX: u64 = 10_000;
 
 struct Receiver<'a> {
     host: Host<'a>,
@@ -76,6 +88,8 @@ struct Receiver<'a> {
     patience_ms: Option<u64>,
     /// When a message last came, or the queue was read to its end.
     quiet_since_ms: u64,
+    /// When the relay last let us in, or anything came.
+    heard_ms: u64,
     progress: Progress,
 }
 
@@ -97,8 +111,13 @@ impl Receiver<'_> {
                 }
             }
             let was_drained = self.host.engine().is_drained();
-            match self.host.step(self.deadline_ms()) {
-                Ok(events) => self.show(events)?,
+            match self.host.step(self.deadline_ms().max(now_ms().saturating_add(STEP_MS_MIN))) {
+                Ok(events) => {
+                    if !events.is_empty() || self.host.engine().welcome().is_none() {
+                        self.heard_ms = now_ms();
+                    }
+                    self.show(events)?;
+                }
                 Err(HostError::Lost(lost)) => {
                     if !connected_before || is_final(&lost) {
                         return Err(HostError::Lost(lost).into());
@@ -122,7 +141,11 @@ impl Receiver<'_> {
         let patient = now_ms() < self.deadline_ms();
         // What waits at the relay is not "nothing came", nor is a relay that can't be reached.
         let drained = self.host.engine().is_drained() && !self.host.engine().is_publishing();
-        self.stop.load(Ordering::Relaxed) || self.host.engine().has_enough() || (drained && !patient)
+        // How much waits is the relay's word: what doesn't come for long enough isn't there.
+        let given_up = now_ms() >= self.heard_ms.saturating_add(BACKLOG_MS_MAX);
+        self.stop.load(Ordering::Relaxed)
+            || self.host.engine().has_enough()
+            || (!patient && (drained || given_up))
     }
 
     fn deadline_ms(&self) -> u64 {
@@ -193,7 +216,7 @@ impl Receiver<'_> {
                     Some(text) => io::stdout().write_all(text.as_bytes()).map_err(output_failure)?,
                     None => {
                         if let Kind::Unknown(kind) = plaintext.kind {
-                            eprintln!(
+                            tell!(
                                 "e2e-client: warning: {from} sent a message of kind {kind}, which this version cannot show"
                             );
                         }
@@ -202,30 +225,28 @@ impl Receiver<'_> {
                 return Ok(Some(key));
             }
             Event::Missing { from, count } => {
-                eprintln!(
+                tell!(
                     "e2e-client: note: {count} earlier messages from {from} are missing; they may still come"
                 );
             }
             Event::NotOpened { from: Some(from), pin, reason: Some(RejectReason::KeyChanged(shown)) } => {
                 let pinned = pin.map_or_else(String::new, |pin| pin.to_string());
-                eprintln!(
+                tell!(
                     "e2e-client: warning: a message from {from} is refused: the key changed from {pinned} to {shown}"
                 );
-                eprintln!(
+                tell!(
                     "hint: ask {from} by another way whether the new key is theirs; this version cannot accept it yet"
                 );
             }
             Event::NotOpened { from: Some(from), reason: Some(reason), .. } => {
-                eprintln!("e2e-client: warning: a message from {from} could not be opened: {reason}");
+                tell!("e2e-client: warning: a message from {from} could not be opened: {reason}");
             }
             Event::NotOpened { .. } => {
-                eprintln!(
-                    "e2e-client: warning: a message came from a name that is gone; it could not be opened"
-                );
+                tell!("e2e-client: warning: a message came from a name that is gone; it could not be opened");
             }
             Event::Fate { to, fate, .. } => report_earlier(&to, &fate),
             Event::NotPublished(code) => {
-                eprintln!("e2e-client: warning: the relay did not take new prekeys: {code}");
+                tell!("e2e-client: warning: the relay did not take new prekeys: {code}");
             }
             Event::Ready => log::info!("connected to {}", self.server),
             Event::Published { prekeys_left } => log::info!("the relay has {prekeys_left} one-time prekeys"),
@@ -235,7 +256,7 @@ impl Receiver<'_> {
 }
 
 /// Whether connecting again can't help, or must not be done.
-fn is_final(lost: &Lost) -> bool {
+pub(super) fn is_final(lost: &Lost) -> bool {
     match lost {
         Lost::Broken(_) | Lost::End(End::Silent) => false,
         Lost::End(End::OtherRelay { .. } | End::Protocol(_)) => true,

@@ -50,8 +50,8 @@ pub(super) fn run(
     progress.clear();
     let fingerprint = *host.engine().identity().fingerprint();
     host.finish()?;
-    eprintln!("{} as {name}", if was_registered { "already registered" } else { "registered" });
-    eprintln!("fingerprint {fingerprint}");
+    tell!("{} as {name}", if was_registered { "already registered" } else { "registered" });
+    tell!("fingerprint {fingerprint}");
     match refused {
         None => Ok(()),
         Some(code) => Err(Failure::new(

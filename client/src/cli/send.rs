@@ -6,17 +6,19 @@ use std::io::{self, IsTerminal, Read};
 use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
 use e2e_protocol::e2e::{Kind, Plaintext};
 use e2e_protocol::ids::{MessageId, Name};
+use e2e_protocol::wire::ErrorCode;
 use rand_chacha::ChaCha20Rng;
 
 use super::failure::{Exit, Failure};
 use super::open_home;
 use super::options::{Options, Source};
 use super::progress::Progress;
+use super::receive::is_final;
 use super::register::connect_failure;
-use crate::engine::{Config, Drop, Event, Fate, Receiving, Wait};
-use crate::host::{Host, HostError, now_ms};
+use crate::engine::{Config, Drop, End, Event, Fate, Receiving, Wait};
+use crate::host::{Host, HostError, Lost, now_ms};
 
-/// How long results are waited for after the last of them could have come, milliseconds.
+/// How long results are waited for from login on, milliseconds.
 const RESULT_MS_MAX: u64 = 20_000;
 
 /// How long is waited between attempts to connect again, milliseconds.
@@ -33,19 +35,21 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Sou
     let server = options.server()?;
     let home = open_home(&options.home)?;
     let config = Config { send: true, receive: Receiving::Notices, ..Config::default() };
-    let (mut host, _) = Host::start(&home, rng, config)?;
+    let (mut host, events) = Host::start(&home, rng, config)?;
+    let mut progress = Progress::new();
+    let mut recipients = Vec::new();
+    note(&mut recipients, events, &mut progress);
     if to.contains(&host.engine().account().name) {
         return Err(Failure::new(Exit::BadData, "a message to oneself can't be sent"));
     }
     let text = read(source)?;
 
-    let mut progress = Progress::new();
     progress.say(&format!("connecting to {server}"));
     host.connect(server).map_err(|error| connect_failure(server, error))?;
     while host.engine().welcome().is_none() {
-        host.step(u64::MAX)?;
+        let events = host.step(u64::MAX)?;
+        note(&mut recipients, events, &mut progress);
     }
-    let mut recipients = Vec::new();
     let deadline_ms = now_ms().saturating_add(RESULT_MS_MAX);
     for name in to {
         let plaintext = Plaintext::new(Kind::Text, text.clone().into_bytes(), now_ms(), host.rng());
@@ -53,10 +57,15 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Sou
         recipients.push(Recipient { name: *name, id, fate: None });
         note(&mut recipients, events, &mut progress);
     }
+    let mut failure = None;
     while now_ms() < deadline_ms && !is_over(&host, &recipients, deadline_ms) {
         progress.say("waiting for the relay");
         match host.step(deadline_ms) {
             Ok(events) => note(&mut recipients, events, &mut progress),
+            Err(HostError::Lost(lost)) if is_final(&lost) && !is_replaced(&lost) => {
+                failure = Some(HostError::Lost(lost).into());
+                break;
+            }
             Err(HostError::Lost(lost)) => {
                 log::info!("the connection is lost: {lost:?}");
                 reconnect(&mut host, server)?;
@@ -65,9 +74,20 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Sou
         }
     }
     progress.clear();
-    host.finish()?;
+    let events = host.finish()?;
+    note(&mut recipients, events, &mut progress);
     let worst = recipients.iter().map(report).max().unwrap_or(Exit::Done);
-    if worst == Exit::Done { Ok(()) } else { Err(Failure::told(worst)) }
+    match failure {
+        Some(failure) => Err(failure),
+        None if worst == Exit::Done => Ok(()),
+        None => Err(Failure::told(worst)),
+    }
+}
+
+/// Another process of this home receives now: that doesn't end sending, and we ask for notices only if
+/// nobody receives.
+fn is_replaced(lost: &Lost) -> bool {
+    matches!(lost, Lost::End(End::Refused { code, .. }) if *code == ErrorCode::Replaced.into())
 }
 
 /// One attempt; what fails now is tried again by the next step. What will never succeed ends it.
@@ -109,12 +129,12 @@ fn note(recipients: &mut [Recipient], events: Vec<Event>, progress: &mut Progres
 pub(super) fn report_earlier(to: &Name, fate: &Fate) {
     match fate {
         Fate::Dropped(why) => {
-            eprintln!("e2e-client: warning: an earlier message to {to} is given up: {}", dropped(why).0)
+            tell!("e2e-client: warning: an earlier message to {to} is given up: {}", dropped(why).0)
         }
         Fate::Waits {
             why: why @ (Wait::KeyChanged { .. } | Wait::NameGone | Wait::BadBundle(_)), ..
         } => {
-            eprintln!("e2e-client: warning: an earlier message to {to} waits: {}", waits(why));
+            tell!("e2e-client: warning: an earlier message to {to} waits: {}", waits(why));
         }
         Fate::Collected | Fate::Stored | Fate::Waits { .. } => {
             log::info!("an earlier message to {to}: {fate:?}");
@@ -137,9 +157,9 @@ fn report(recipient: &Recipient) -> Exit {
         }
         None => ("kept, and sent again later: the relay gave no result in time".to_owned(), Exit::TryAgain),
     };
-    eprintln!("{name}: {line}");
+    tell!("{name}: {line}");
     if let Some(Fate::Dropped(Drop::KeyChanged { .. })) = &recipient.fate {
-        eprintln!(
+        tell!(
             "hint: ask {name} by another way whether the new key is theirs; this version cannot accept it yet"
         );
     }
@@ -193,7 +213,7 @@ fn read(source: &Source) -> Result<String, Failure> {
         }
         Source::Standard => {
             if io::stdin().is_terminal() {
-                eprintln!("type the text, then end it with Ctrl-D on a line of its own");
+                tell!("type the text, then end it with Ctrl-D on a line of its own");
             }
             let failure = |error| Failure::new(Exit::BadData, format!("cannot read standard input: {error}"));
             without_newline(read_limited(io::stdin().lock()).map_err(failure)?)

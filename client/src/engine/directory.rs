@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use e2e_protocol::e2e::{Bundle, OneTime};
-use e2e_protocol::ids::{Name, Uid};
+use e2e_protocol::ids::{KeyId, Name, Uid};
 use e2e_protocol::limits::REQUESTS_PENDING_MAX;
 use e2e_protocol::wire::directory::{BundleParts, Entry, Lookup, Want, Whose};
 use e2e_protocol::wire::session::ErrorFrame;
@@ -187,6 +187,9 @@ impl Engine {
                     self.directory.quiet_until_ms = turn.now_ms.saturating_add(pause_ms);
                 }
                 self.advance_mailbox(turn)
+            }
+            Question::Own if error.code == Code::from(ErrorCode::NoBundle) => {
+                self.plan_prekeys(turn, KeyId::ZERO, 0)
             }
             Question::Own => Ok(()),
             Question::Publish => {

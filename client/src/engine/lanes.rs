@@ -148,7 +148,8 @@ impl Engine {
         let mut due = Vec::new();
         for number in &left.to_send {
             if let Some(item) = OutboxItem::load(&turn.state, &Key::Outbox(lane, *number))? {
-                due.push(((lane, *number), item.not_before_ms.min(latest_ms)));
+                let due_ms = if item.not_before_ms > latest_ms { 0 } else { item.not_before_ms };
+                due.push(((lane, *number), due_ms));
             }
         }
         if left.to_show.is_empty() && due.iter().all(|(_, due_ms)| *due_ms > turn.now_ms) {

@@ -10,11 +10,13 @@ use std::collections::VecDeque;
 
 use e2e_protocol::e2e::{Inbox, Kind, Me, Opened, OpenedMessage, Reject};
 use e2e_protocol::ids::{Lane, Name, Number, Receipt, Sequence, Uid};
+use e2e_protocol::limits::ENVELOPE_OFFSET;
+use e2e_protocol::wire::session::Credit;
 use e2e_protocol::wire::transfer::ResultCode;
 use e2e_protocol::wire::{Notice, Routed};
 
 use super::directory::Resolved;
-use super::event::Event;
+use super::event::{End, Event};
 use super::outbox::Answer;
 use super::{Engine, Receiving, Turn};
 use crate::state::{InboxItem, StateError};
@@ -67,6 +69,14 @@ impl Mailbox {
         if is_wanted { self.waiting.pop_front() } else { None }
     }
 
+    fn exceeds(&self, credit: Credit) -> bool {
+        let bytes = self.waiting.iter().map(|delivery| match &delivery.what {
+            What::Message { envelope, .. } => ENVELOPE_OFFSET + envelope.len(),
+            What::Notice { .. } => Notice::FRAME_BYTES,
+        });
+        self.waiting.len() > credit.messages as usize || bytes.sum::<usize>() > credit.bytes as usize
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         self.queued == 0 && self.waiting.is_empty()
     }
@@ -90,7 +100,16 @@ impl Engine {
         routed: &Routed<'_>,
     ) -> Result<(), StateError> {
         let what = What::Message { from: routed.routing.peer, envelope: routed.envelope().to_vec() };
-        self.mailbox.waiting.push_back(Delivery { sequence: routed.routing.sequence, what });
+        self.take_delivery(turn, Delivery { sequence: routed.routing.sequence, what })
+    }
+
+    /// The relay may deliver as much as it was given credit for: that is all that waits in memory.
+    fn take_delivery(&mut self, turn: &mut Turn<'_>, delivery: Delivery) -> Result<(), StateError> {
+        self.mailbox.waiting.push_back(delivery);
+        if self.mailbox.exceeds(self.credit()) {
+            turn.end(End::Protocol("the relay delivered more than it was given credit for".into()));
+            return Ok(());
+        }
         self.advance_mailbox(turn)
     }
 
@@ -100,8 +119,7 @@ impl Engine {
             _ => Answer::Expired,
         };
         let what = What::Notice { id: (notice.routing.lane, notice.routing.number), answer };
-        self.mailbox.waiting.push_back(Delivery { sequence: notice.routing.sequence, what });
-        self.advance_mailbox(turn)
+        self.take_delivery(turn, Delivery { sequence: notice.routing.sequence, what })
     }
 
     /// Takes what is delivered, as far as its senders are known and messages are wanted.

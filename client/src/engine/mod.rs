@@ -343,13 +343,19 @@ impl Engine {
         self.upkeep.is_busy()
     }
 
+    /// How much the relay may deliver before it is acknowledged.
+    fn credit(&self) -> Credit {
+        match self.config.receive {
+            Receiving::Messages => Credit { messages: CREDIT_MESSAGES, bytes: CREDIT_BYTES },
+            Receiving::Nothing | Receiving::Notices => NOTICES_CREDIT,
+        }
+    }
+
     fn receive(&self) -> Receive {
         match self.config.receive {
             Receiving::Nothing => Receive::No,
-            Receiving::Notices => Receive::IfNobody(NOTICES_CREDIT),
-            Receiving::Messages => {
-                Receive::TakeOver(Credit { messages: CREDIT_MESSAGES, bytes: CREDIT_BYTES })
-            }
+            Receiving::Notices => Receive::IfNobody(self.credit()),
+            Receiving::Messages => Receive::TakeOver(self.credit()),
         }
     }
 

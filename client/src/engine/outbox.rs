@@ -125,7 +125,8 @@ pub fn verdict(item: &OutboxItem, answer: Answer, now_ms: u64) -> Verdict {
                 let pause_ms = retry_after_ms.max(pause_ms).max(RETRY_PAUSE_MS_MIN);
                 again(false, pause_ms, Wait::Refused(code))
             }
-            _ => Verdict::Drop(Drop::Refused(code)),
+            // A word of the relay's alone can only delay: it may have stored the message before.
+            _ => again(false, STORED_PAUSE_MS, Wait::Refused(code)),
         },
     }
 }

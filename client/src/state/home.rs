@@ -36,9 +36,11 @@ impl Home {
     /// Opens a home, and makes its directories where they are missing.
     ///
     /// # Errors
-    /// What the disk says; `PermissionDenied` if it is open to other users and can't be closed to them.
+    /// What the disk says; `PermissionDenied` if it is open to other users and can't be closed to them;
+    /// `InvalidInput` if it is a directory with other things in it.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
+        refuse_foreign(&root)?;
         let parents = parents_of_missing(&root);
         for folder in Folder::ALL {
             let path = if folder == Folder::Top { root.clone() } else { root.join(folder.path()) };
@@ -70,6 +72,28 @@ impl Home {
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         options.open(self.path(path))
     }
+}
+
+/// A directory that holds other things, and nothing of ours, was named by mistake: it is left as it is.
+fn refuse_foreign(root: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut foreign = false;
+    for entry in entries {
+        let name = entry?.file_name();
+        if name == LOCK {
+            return Ok(());
+        }
+        foreign |= !Folder::ALL.iter().any(|folder| name == folder.path());
+    }
+    if foreign {
+        let text = "it is not empty, and not a home of e2e-client";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(())
 }
 
 /// The directories in which something is made when this path is: the parent of each part of it that

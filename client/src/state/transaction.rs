@@ -129,15 +129,22 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Removes what crashes left half written: files that start with a dot. For the start of a process.
+    /// Removes what crashes left half written: a file of ours with a dot before its name. Whatever else is
+    /// there is somebody's. For the start of a process.
     ///
     /// # Errors
     /// [`StateError`] if the disk refuses.
     pub fn sweep(&self) -> Result<(), StateError> {
         for folder in Folder::ALL {
             let names = self.disk.list(folder.path()).map_err(StateError::io("list", folder.path()))?;
-            for name in names.iter().filter(|name| name.starts_with('.')) {
-                let path = join(folder.path(), name);
+            for name in names {
+                let Some(whole) = name.strip_prefix('.').map(|whole| join(folder.path(), whole)) else {
+                    continue;
+                };
+                if whole != COMMIT && Key::from_path(&whole).is_none() {
+                    continue;
+                }
+                let path = join(folder.path(), &name);
                 self.disk.remove(&path).map_err(StateError::io("remove", path))?;
             }
         }

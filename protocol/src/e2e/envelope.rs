@@ -36,9 +36,10 @@ pub const OVERHEAD_BYTES_MAX: usize = HEADER_BYTES + INIT_WITH_OPK_BYTES + EK_BY
 const VERSION: u8 = 1;
 
 pub(crate) type Iv = [u8; BLOCK_BYTES];
+/// The tag with which every envelope ends.
 pub(crate) type Tag = [u8; TAG_BYTES];
 
-/// The tag with which every envelope ends.
+/// The types of an envelope: without a preamble, and with an INIT.
 pub(crate) const TYPE_BARE: u8 = 1;
 pub(crate) const TYPE_INIT: u8 = 2;
 
