@@ -159,7 +159,7 @@ impl<'a> Host<'a> {
 
     fn wait_and_work(&mut self, until_ms: u64) -> Result<Vec<Event>, HostError> {
         if let Some(lost) = self.lost.take() {
-            return Err(HostError::Lost(lost));
+            return Err(HostError::Lost(self.last_words()?.map_or(lost, Lost::End)));
         }
         let Some(connection) = &mut self.connection else {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
@@ -202,6 +202,27 @@ impl<'a> Host<'a> {
             self.lost = Some(Lost::End(end));
         }
         output.events
+    }
+
+    /// What the relay said before a connection broke: that a write failed is known before what it had
+    /// said already was read, and REPLACED must not be taken for a broken line.
+    fn last_words(&mut self) -> Result<Option<End>, StateError> {
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        while let Ok(Received::Bytes) = connection.receive(Duration::ZERO) {
+            let mut turn = Turn::begin(self.disk, now_ms(), &mut self.rng)?;
+            let taken = connection.take_frames(|frame| match frame {
+                Frame::Error(_) => self.engine.handle_frame(&mut turn, frame).map_err(HostError::State),
+                _ => Ok(()),
+            });
+            let end = turn.commit()?.end;
+            match taken {
+                Err(HostError::State(error)) => return Err(error),
+                Err(HostError::Lost(_)) => return Ok(end),
+                Ok(()) if end.is_some() => return Ok(end),
+                Ok(()) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Ends the process in order: lets the relay read what was sent, takes in the results that are
