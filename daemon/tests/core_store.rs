@@ -241,16 +241,24 @@ fn takes_over_while_the_append_is_under_way() {
 #[test]
 fn delivers_once_what_a_backlog_shows_before_it_is_known_to_be_stored() {
     let (mut world, alice, _) = pair(None);
-    world.send_all(alice, world.uid("bob"), 1, 3);
-    world.settle();
     world.disk.held = true;
-    world.send_all(alice, world.uid("bob"), 4, 6);
+    for (first, last) in [(1, 3), (4, 6)] {
+        world.send_all(alice, world.uid("bob"), first, last);
+        world.settle();
+    }
+    // The first part is known to be stored while the second lies behind it in memory.
+    world.disk.commit(1, NOW);
     world.settle();
     let bob = world.login("bob", TAKE_OVER);
     assert_eq!(world.disk.waiting(), (1, 1));
     world.disk.commit(1, NOW);
     world.disk.read_and_overtake(0, NOW);
-    world.settle();
+    let mut answers = world.disk.take_answers();
+    let appended = answers.split_off(1);
+    for answers in [answers, appended] {
+        world.disk.give_answers(answers);
+        world.settle();
+    }
     world.disk.held = false;
     world.settle();
     let delivered = world.delivered(bob);
