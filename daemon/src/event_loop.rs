@@ -22,6 +22,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
 use crate::limits::{POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, READ_BYTES_PER_TURN};
+use crate::reason::Reason;
 use crate::store::StoreHandle;
 
 const EVENTS_PER_TURN: usize = 1_024;
@@ -31,6 +32,9 @@ const SLICES: usize = 16;
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting pauses when the system has no more file descriptors, milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 1_000;
+/// How long a socket is kept after its last words, milliseconds, and how many are; the oldest goes first.
+const PARTING_MS: u64 = 1_000;
+const PARTING_MAX: usize = 64;
 
 const TOKEN_WAKER: Token = Token(usize::MAX - 1);
 const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
@@ -67,6 +71,8 @@ pub struct EventLoop {
     accept_after_ms: u64,
     buffer: Vec<u8>,
     spare: Vec<Vec<u8>>,
+    /// Sockets whose last words are on their way, and until when they are kept.
+    parting: VecDeque<(u64, TcpStream)>,
     core: Core,
     clock: Clock,
 }
@@ -99,6 +105,7 @@ impl EventLoop {
             accept_after_ms: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
             spare: Vec::new(),
+            parting: VecDeque::new(),
             core,
             clock,
         })
@@ -135,6 +142,9 @@ impl EventLoop {
                     Token(index) => self.note(index, event, &mut writable),
                 }
             }
+            while self.parting.front().is_some_and(|(end_ms, _)| *end_ms <= now.monotonic_ms) {
+                self.parting.pop_front();
+            }
             self.accept(now.monotonic_ms);
             self.read_ready();
             store.observe_clock(now.relay_ms);
@@ -161,7 +171,8 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let accept_ms = self.accepting.then_some(self.accept_after_ms);
-        let at_ms = [self.core.next_deadline_ms(), accept_ms].into_iter().flatten().min()?;
+        let part_ms = self.parting.front().map(|(end_ms, _)| *end_ms);
+        let at_ms = [self.core.next_deadline_ms(), accept_ms, part_ms].into_iter().flatten().min()?;
         let now_ms = self.clock.now().monotonic_ms;
         // One more, so that the deadline has passed when the poll returns.
         let wait_ms = if at_ms > now_ms { at_ms - now_ms + 1 } else { 0 };
@@ -251,15 +262,26 @@ impl EventLoop {
         Ok(())
     }
 
-    fn close(&mut self, id: ConnId, reason: crate::reason::Reason) {
+    fn close(&mut self, id: ConnId, reason: Reason) {
         if let Some(mut socket) = self.take_socket(id) {
             log::debug!("connection {} from {} closed: {reason}", id.index, socket.peer);
-            // What is left unread would make the system reset the connection, and the peer lose our last
-            // words. That there is much of it, or that the socket fails, changes nothing any more.
-            let _ = socket.stream.shutdown(Shutdown::Write);
-            let _ = socket.stream.read(&mut self.buffer);
-            self.give_back(socket.partial);
+            self.give_back(std::mem::take(&mut socket.partial));
+            if matches!(reason, Reason::Told(_)) {
+                self.part(socket.stream);
+            }
         }
+    }
+
+    /// Says the end to a peer that was told why, and keeps the socket for a while: what it sent and nobody
+    /// reads would make the system reset the connection, and the peer lose our last words.
+    fn part(&mut self, mut stream: TcpStream) {
+        // A socket that fails here is gone, which is all that is wanted.
+        let _ = self.poll.registry().deregister(&mut stream);
+        let _ = stream.shutdown(Shutdown::Write);
+        if self.parting.len() >= PARTING_MAX {
+            self.parting.pop_front();
+        }
+        self.parting.push_back((self.clock.now().monotonic_ms + PARTING_MS, stream));
     }
 
     fn take_socket(&mut self, id: ConnId) -> Option<Socket> {
