@@ -152,18 +152,6 @@ impl Client {
         });
     }
 
-    /// Asserts that the relay has all that this client sent: what has no receipt yet is stored.
-    ///
-    /// # Panics
-    /// If not.
-    #[track_caller]
-    pub fn assert_all_sent(&self) {
-        let outbox = self.status("outbox");
-        let numbers: Vec<&str> =
-            outbox.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
-        assert!(numbers.len() == 2 && numbers[0] == numbers[1], "{outbox}");
-    }
-
     /// Starts it and lets it run.
     ///
     /// # Panics
