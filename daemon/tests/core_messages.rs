@@ -588,6 +588,25 @@ fn remembers_sixteen_lanes_of_a_user() {
 }
 
 #[test]
+fn owes_each_lane_of_a_burst_its_result() {
+    let mut world = World::new();
+    let alice = world.register("alice", Receive::No);
+    let bob = world.claim("bob");
+    world.disk.held = true;
+    for lane in 1..=20 {
+        world.send(alice, bob, lane, 1, b"x");
+    }
+    world.settle();
+    // No room for a seventeenth lane while sixteen wait: those are refused, and not taken in silence.
+    assert_eq!(world.links[alice].results.len(), 4);
+    world.disk.held = false;
+    world.settle();
+    assert_eq!(world.links[alice].results.len(), 20);
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.delivered(bob).len(), 16);
+}
+
+#[test]
 fn forgets_lanes_of_who_is_gone_before_it_refuses_new_ones() {
     let mut world = World::with_limits(|limits| limits.lanes_max = 2);
     let bob = world.claim("bob");

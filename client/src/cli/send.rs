@@ -149,7 +149,9 @@ fn report(recipient: &Recipient) -> Exit {
         Some(Fate::Collected) => ("collected".to_owned(), Exit::Done),
         Some(Fate::Stored) => ("stored".to_owned(), Exit::Done),
         Some(Fate::Waits { why, .. }) => {
-            (format!("kept, and sent again later: {}", waits(why)), Exit::TryAgain)
+            let changed = matches!(why, Wait::KeyChanged { .. });
+            let exit = if changed { Exit::NotPermitted } else { Exit::TryAgain };
+            (format!("kept, and sent again later: {}", waits(why)), exit)
         }
         Some(Fate::Dropped(why)) => {
             let (line, exit) = dropped(why);
@@ -158,7 +160,9 @@ fn report(recipient: &Recipient) -> Exit {
         None => ("kept, and sent again later: the relay gave no result in time".to_owned(), Exit::TryAgain),
     };
     tell!("{name}: {line}");
-    if let Some(Fate::Dropped(Drop::KeyChanged { .. })) = &recipient.fate {
+    if let Some(Fate::Dropped(Drop::KeyChanged { .. }) | Fate::Waits { why: Wait::KeyChanged { .. }, .. }) =
+        &recipient.fate
+    {
         tell!(
             "hint: ask {name} by another way whether the new key is theirs; this version cannot accept it yet"
         );

@@ -110,6 +110,11 @@ impl LaneState {
         }
     }
 
+    /// Whether one of its messages has no result yet.
+    fn owes(&self) -> bool {
+        self.seen.contains(&Seen::Pending)
+    }
+
     fn set(&mut self, number: Number, seen: Seen) {
         if let Some(known) = self.seen.get_mut(place(number.0)) {
             *known = seen;
@@ -134,11 +139,11 @@ impl Lanes {
 
     /// Whether a result is still to come that goes to `connection`.
     pub(crate) fn owe(&self, connection: ConnId) -> bool {
-        self.0.iter().any(|lane| lane.connection == connection && lane.seen.contains(&Seen::Pending))
+        self.0.iter().any(|lane| lane.connection == connection && lane.owes())
     }
 
     /// The lane with this id for `connection` to send in; where it is not remembered it is made, if
-    /// `may_grow`, or else takes the place of the one that was unused longest.
+    /// `may_grow`, or else takes the place of the one that was unused longest and owes no result.
     pub(crate) fn open(
         &mut self,
         id: Lane,
@@ -154,7 +159,8 @@ impl Lanes {
                 self.0.len() - 1
             }
             None => {
-                let oldest = self.0.iter_mut().enumerate().min_by_key(|(_, lane)| lane.used_ms)?;
+                let settled = self.0.iter_mut().enumerate().filter(|(_, lane)| !lane.owes());
+                let oldest = settled.min_by_key(|(_, lane)| lane.used_ms)?;
                 *oldest.1 = LaneState::new(id, connection);
                 oldest.0
             }
