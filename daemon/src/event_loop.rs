@@ -40,7 +40,8 @@ const TOKEN_WAKER: Token = Token(usize::MAX - 1);
 const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
 /// Listeners have the tokens from here on, downwards.
 const TOKEN_LISTENER_LAST: usize = usize::MAX - 3;
-const LISTENERS_MAX: usize = 64;
+/// Most addresses to listen on; more are refused at start.
+pub const LISTENERS_MAX: usize = 64;
 
 /// One connection's socket.
 #[derive(Debug)]
@@ -88,11 +89,12 @@ impl EventLoop {
         mut listeners: Vec<TcpListener>,
         signals: StdUnixStream,
     ) -> io::Result<Self> {
+        debug_assert!(listeners.len() <= LISTENERS_MAX, "the command line takes no more");
         let poll = Poll::new()?;
         signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(signals);
         poll.registry().register(&mut signals, TOKEN_SIGNAL, Interest::READABLE)?;
-        for (index, listener) in listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
+        for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(TOKEN_LISTENER_LAST - index), Interest::READABLE)?;
         }
         Ok(Self {

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use e2e_protocol::limits::PORT;
 use e2e_protocol::wire::session::Registration;
 
+use crate::event_loop::LISTENERS_MAX;
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
@@ -107,6 +109,9 @@ impl Command {
         } else {
             given.iter().map(|text| resolve(text)).collect::<Result<Vec<_>, _>>()?.concat()
         };
+        if listen.len() > LISTENERS_MAX {
+            return Err(format!("-l: {LISTENERS_MAX} addresses at most"));
+        }
         let registration = match matches.opt_str("registration").as_deref() {
             None | Some("open") => Registration::Open,
             Some("token") => Registration::Token,

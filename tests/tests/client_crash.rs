@@ -109,6 +109,7 @@ fn ids(output: &str) -> Vec<(String, String)> {
 /// What is shown again is what was printed last, since the last commit, in the same order.
 fn assert_repeats_are_last(run: &[(String, String)], next: &[(String, String)]) {
     let repeated = run.iter().filter(|line| next.contains(line)).count();
+    assert!(repeated <= 1, "only the last line may come again: {run:?} and then {next:?}");
     assert_eq!(run[run.len() - repeated..], next[..repeated], "{run:?} and then {next:?}");
 }
 

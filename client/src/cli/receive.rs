@@ -189,23 +189,17 @@ impl Receiver<'_> {
             return Ok(());
         }
         self.progress.clear();
-        let mut shown = Vec::new();
         for event in events {
-            if let Some(key) = self.show_one(event)? {
-                shown.push(key);
-            }
+            let Some(key) = self.show_one(event)? else { continue };
+            // Each is marked before the next is printed: a crash repeats one at most.
+            io::stdout().flush().map_err(output_failure)?;
+            self.quiet_since_ms = now_ms();
+            let ((), events) = self.host.turn(|engine, turn| {
+                engine.handle_shown(turn, key);
+                Ok(())
+            })?;
+            debug_assert!(events.is_empty());
         }
-        if shown.is_empty() {
-            return Ok(());
-        }
-        io::stdout().flush().map_err(output_failure)?;
-        self.quiet_since_ms = now_ms();
-        let erase = self.host.turn(|engine, turn| {
-            shown.into_iter().for_each(|key| engine.handle_shown(turn, key));
-            Ok(())
-        });
-        let ((), events) = erase?;
-        debug_assert!(events.is_empty());
         Ok(())
     }
 

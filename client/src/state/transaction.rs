@@ -100,12 +100,6 @@ impl<'a> Transaction<'a> {
         self.disk.claim(&path).map_err(StateError::io("lock", path))
     }
 
-    /// Whether there is anything to commit.
-    #[must_use]
-    pub fn is_changed(&self) -> bool {
-        !self.changes.is_empty()
-    }
-
     /// Makes the changes durable, all or none. With this the lock is let go.
     ///
     /// # Errors

@@ -58,7 +58,8 @@ impl Core {
         self.put(recipient, message.frame(), |frame, sequence| {
             frame.make_deliver(sender, sequence, relay_ms, ttl_seconds);
         })?;
-        if let Some(lane) = self.open_lane(id, slot, lane) {
+        let lanes = self.users.at(slot).and_then(|user| user.active.as_mut()).map(|active| &mut active.lanes);
+        if let Some(lane) = lanes.and_then(|lanes| lanes.find(lane)) {
             lane.accept(number, digest);
         }
         Ok(Taken::Accepted)
