@@ -386,6 +386,8 @@ impl Raw {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return false,
                 Ok(count) => self.received.extend_from_slice(&bytes[..count]),
+                // A machine that is paused and goes on interrupts what waits with a timeout.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return false,
                 Err(error) => panic!("reading: {error}"),
             }

@@ -88,6 +88,7 @@ impl Peer {
             match self.stream.write(&self.to_write[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("writing: {error}"),
             }
         }
@@ -102,6 +103,7 @@ impl Peer {
                 Ok(0) => panic!("the relay closed the connection"),
                 Ok(count) => self.filled += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => panic!("reading: {error}"),
             }
             let mut at = 0;
