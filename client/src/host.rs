@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::engine::{Config, End, Engine, Event, Output, StartError, Turn};
-use crate::net::{Connection, Received};
+use crate::net::{Connection, Received, Server};
 use crate::state::{Disk, StateError};
 
 /// At most so long is waited at once: a signal that comes just before the wait is noticed after it.
@@ -119,7 +119,7 @@ impl<'a> Host<'a> {
     ///
     /// # Errors
     /// [`HostError`]; there is no connection then.
-    pub fn connect(&mut self, server: &str) -> Result<(), HostError> {
+    pub fn connect(&mut self, server: &Server) -> Result<(), HostError> {
         self.lost = None;
         self.connection = Some(Connection::open(server)?);
         self.turn(|engine, turn| {

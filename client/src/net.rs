@@ -3,8 +3,10 @@
 //! Owns: addresses, timeouts, and putting frames together from what the socket gives. Must not know
 //! what frames mean: that is the engine's.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Ipv6Addr, Shutdown, TcpStream, ToSocketAddrs};
+use std::str::FromStr;
 use std::time::Duration;
 
 use e2e_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, PORT};
@@ -18,6 +20,48 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Room for one frame and some of the next.
 const BUFFER_BYTES: usize = 2 * FRAME_BYTES_MAX;
+
+/// Where a relay is: a host name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    host: String,
+    port: u16,
+}
+
+/// This is not `HOST`, `HOST:PORT`, or an IPv6 address, in brackets if a port follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadServer;
+
+impl FromStr for Server {
+    type Err = BadServer;
+
+    /// Reads `HOST:PORT`, where a host that is an IPv6 address stands in brackets. Without a port it is 5001.
+    fn from_str(text: &str) -> Result<Self, BadServer> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, rest) = bracketed.split_once(']').ok_or(BadServer)?;
+                (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(BadServer)?) })
+            }
+            None if text.parse::<Ipv6Addr>().is_ok() => (text, None),
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        let port = match port {
+            None => PORT,
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(BadServer)?,
+        };
+        if host.is_empty() { Err(BadServer) } else { Ok(Self { host: host.to_owned(), port }) }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
 
 /// A connection.
 #[derive(Debug)]
@@ -39,14 +83,13 @@ pub enum Received {
 }
 
 impl Connection {
-    /// Connects to `HOST:PORT`, where a host that is an IPv6 address stands in brackets. Without a
-    /// port it is 5001.
+    /// Connects to the first of the relay's addresses that answers.
     ///
     /// # Errors
     /// That of the last address that was tried.
-    pub fn open(server: &str) -> io::Result<Self> {
+    pub fn open(server: &Server) -> io::Result<Self> {
         let mut failure = io::Error::new(ErrorKind::NotFound, "the host has no address");
-        for address in resolve(server)? {
+        for address in (server.host.as_str(), server.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_TIME_MAX) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
@@ -121,13 +164,4 @@ impl Connection {
     pub fn end_sending(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
-}
-
-fn resolve(server: &str) -> io::Result<Vec<std::net::SocketAddr>> {
-    let bare_ipv6 = !server.starts_with('[') && server.matches(':').count() > 1;
-    let addresses = match server.rsplit_once(':') {
-        Some((_, port)) if !bare_ipv6 && !port.ends_with(']') => server.to_socket_addrs(),
-        _ => (server.trim_start_matches('[').trim_end_matches(']'), PORT).to_socket_addrs(),
-    };
-    addresses.map(Iterator::collect)
 }

@@ -6,15 +6,19 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use e2e_client::net::{Connection, Received};
+use e2e_client::net::{Connection, Received, Server};
 use e2e_protocol::wire::session::emit_ping;
 use e2e_protocol::wire::{Frame, FrameError, FrameType};
 
 const LONG: Duration = Duration::from_secs(60);
 
+fn server(address: impl ToString) -> Server {
+    address.to_string().parse().unwrap()
+}
+
 fn pair() -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let connection = Connection::open(&listener.local_addr().unwrap().to_string()).unwrap();
+    let connection = Connection::open(&server(listener.local_addr().unwrap())).unwrap();
     (connection, listener.accept().unwrap().0)
 }
 
@@ -114,17 +118,32 @@ fn ending_lets_the_relay_read_everything() {
 }
 
 #[test]
-fn addresses_come_in_every_usual_form() {
+fn connects_to_names_and_addresses() {
     for host in ["127.0.0.1", "localhost"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        Connection::open(&format!("{host}:{port}")).unwrap();
+        Connection::open(&server(format!("{host}:{port}"))).unwrap();
     }
     if let Ok(listener) = TcpListener::bind("[::1]:0") {
-        let port = listener.local_addr().unwrap().port();
-        Connection::open(&format!("[::1]:{port}")).unwrap();
+        Connection::open(&server(listener.local_addr().unwrap())).unwrap();
     }
-    for bad in ["", ":", "127.0.0.1:99999", "127.0.0.1:x"] {
-        assert!(Connection::open(bad).is_err(), "{bad}");
+}
+
+#[test]
+fn reads_addresses_in_every_usual_form() {
+    for (text, shown) in [
+        ("relay", "relay:5001"),
+        ("relay:7", "relay:7"),
+        ("192.0.2.1:65535", "192.0.2.1:65535"),
+        ("2001:db8::1", "[2001:db8::1]:5001"),
+        ("[2001:db8::1]", "[2001:db8::1]:5001"),
+        ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+    ] {
+        assert_eq!(server(text).to_string(), shown, "{text}");
+    }
+    for bad in
+        ["", ":", ":7", "relay:", "relay:0", "relay:99999", "relay:x", "a:1:2", "[::1", "[::1]7", "[::1]:"]
+    {
+        assert!(bad.parse::<Server>().is_err(), "{bad}");
     }
 }

@@ -35,7 +35,7 @@ fn command(line: &str) -> Command {
 #[test]
 fn takes_options_before_and_after_the_command() {
     let options = parse("-s relay:5001 -H /h -v send bob -v -m hi carol").unwrap();
-    assert_eq!(options.server.as_deref(), Some("relay:5001"));
+    assert_eq!(options.server().unwrap().to_string(), "relay:5001");
     assert_eq!((options.home, options.verbose), (PathBuf::from("/h"), 2));
     let to = vec!["bob".parse().unwrap(), "carol".parse().unwrap()];
     assert_eq!(options.command, Command::Send { to, source: Source::Text("hi".into()) });
@@ -83,6 +83,7 @@ fn refuses_wrong_command_lines() {
         ("status x", "'x'"),
         ("recv --bogus", "bogus"),
         ("-s", "s"),
+        ("-s host:99999 status", "'host:99999'"),
     ] {
         let error = parse(line).expect_err(line);
         assert!(error.contains(said), "{line}: {error}");
@@ -102,8 +103,9 @@ fn finds_home_and_relay_in_the_environment() {
     );
     assert!(home(&[]).unwrap_err().contains("-H"));
     let relay = [("HOME", "/h"), ("E2E_SERVER", "relay:1")];
-    assert_eq!(parse_with("status", &relay).unwrap().server().unwrap(), "relay:1");
-    assert_eq!(parse_with("-s other:2 status", &relay).unwrap().server().unwrap(), "other:2");
+    let server = |line| parse_with(line, &relay).unwrap().server().unwrap().to_string();
+    assert_eq!(server("status"), "relay:1");
+    assert_eq!(server("-s other:2 status"), "other:2");
     assert_eq!(parse("status").unwrap().server().unwrap_err().exit, Exit::Usage);
 }
 

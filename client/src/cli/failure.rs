@@ -10,6 +10,7 @@ use e2e_protocol::wire::ErrorCode;
 
 use crate::engine::{End, StartError};
 use crate::host::{HostError, Lost};
+use crate::net::Server;
 use crate::state::StateError;
 
 /// How the process ends; those of sysexits.h. The order is that of badness: the worst one counts.
@@ -151,7 +152,7 @@ impl From<HostError> for Failure {
 
 /// The relay could not be reached, or was lost.
 #[must_use]
-pub fn unreachable(server: &str, error: &io::Error) -> Failure {
+pub fn unreachable(server: &Server, error: &io::Error) -> Failure {
     Failure::new(Exit::Unreachable, format!("cannot reach the relay at {server}: {}", describe(error)))
         .hint("is it running? -s HOST:PORT or $E2E_SERVER says where it is")
 }

@@ -11,6 +11,7 @@ use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
 use e2e_protocol::ids::Name;
 
 use super::failure::Failure;
+use crate::net::Server;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub enum Invocation {
 /// What to run, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
-    /// `HOST:PORT` of the relay, if it was given.
-    pub server: Option<String>,
+    /// Where the relay is, if it was given.
+    pub server: Option<Server>,
     /// Where keys and messages are kept.
     pub home: PathBuf,
     /// How often -v was given.
@@ -262,6 +263,7 @@ impl Invocation {
         };
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let server = matches.opt_str("server").or_else(|| set("E2E_SERVER")?.into_string().ok());
+        let server = server.map(|text| parse_server(&text)).transpose()?;
         let home = matches
             .opt_str("home")
             .map(PathBuf::from)
@@ -278,8 +280,8 @@ impl Options {
     ///
     /// # Errors
     /// [`Failure`] with exit code 64 if nobody said.
-    pub fn server(&self) -> Result<&str, Failure> {
-        self.server.as_deref().ok_or_else(|| {
+    pub fn server(&self) -> Result<&Server, Failure> {
+        self.server.as_ref().ok_or_else(|| {
             Failure::new(super::Exit::Usage, "no relay is given")
                 .hint("-s HOST:PORT or $E2E_SERVER says where it is")
         })
@@ -341,6 +343,14 @@ fn no_operands(operands: &[String]) -> Result<(), Failure> {
         [] => Ok(()),
         [extra, ..] => Err(Failure::usage(format!("unexpected argument '{extra}'"))),
     }
+}
+
+fn parse_server(text: &str) -> Result<Server, Failure> {
+    text.parse().map_err(|_| {
+        Failure::usage(format!(
+            "'{text}' is not where a relay can be: HOST:PORT, with a port from 1 to 65535"
+        ))
+    })
 }
 
 fn parse_name(text: &str) -> Result<Name, Failure> {

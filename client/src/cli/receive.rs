@@ -19,6 +19,7 @@ use super::send::report_earlier;
 use super::show::{Style, message};
 use crate::engine::{Config, End, Event, Receiving};
 use crate::host::{Host, HostError, Lost, now_ms};
+use crate::net::Server;
 use crate::state::Key;
 
 /// The first pause before connecting again, milliseconds; it doubles ...
@@ -81,7 +82,7 @@ const BACKLOG_MS_MAX: u64 = 10_000;
 
 struct Receiver<'a> {
     host: Host<'a>,
-    server: &'a str,
+    server: &'a Server,
     style: Style,
     stop: Arc<AtomicBool>,
     /// How long without a message is long enough.

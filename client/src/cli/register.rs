@@ -11,6 +11,7 @@ use super::options::Options;
 use super::progress::Progress;
 use crate::engine::{Config, Event, Turn};
 use crate::host::{Host, HostError, Lost, now_ms};
+use crate::net::Server;
 use crate::state::{Account, Disk};
 
 /// How long a step may wait; the engine has its own limits for the relay's silence.
@@ -88,7 +89,7 @@ fn prepare(
     Ok(account.is_some_and(|account| account.registered.is_some()))
 }
 
-pub(super) fn connect_failure(server: &str, error: HostError) -> Failure {
+pub(super) fn connect_failure(server: &Server, error: HostError) -> Failure {
     match error {
         HostError::Lost(Lost::Broken(error)) => unreachable(server, &error),
         other => other.into(),

@@ -17,6 +17,7 @@ use super::receive::is_final;
 use super::register::connect_failure;
 use crate::engine::{Config, Drop, End, Event, Fate, Receiving, Wait};
 use crate::host::{Host, HostError, Lost, now_ms};
+use crate::net::Server;
 
 /// How long results are waited for from login on, milliseconds.
 const RESULT_MS_MAX: u64 = 20_000;
@@ -91,7 +92,7 @@ fn is_replaced(lost: &Lost) -> bool {
 }
 
 /// One attempt; what fails now is tried again by the next step. What will never succeed ends it.
-fn reconnect(host: &mut Host<'_>, server: &str) -> Result<(), Failure> {
+fn reconnect(host: &mut Host<'_>, server: &Server) -> Result<(), Failure> {
     std::thread::sleep(std::time::Duration::from_millis(RECONNECT_MS));
     match host.connect(server) {
         Err(HostError::State(error)) => Err(error.into()),

@@ -10,6 +10,7 @@ use super::register::connect_failure;
 use super::{open_home, print};
 use crate::engine::Config;
 use crate::host::{Host, HostError};
+use crate::net::Server;
 use crate::state::{Disk, Folder, OutboxItem, Transaction};
 
 pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
@@ -29,7 +30,7 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
 
     let asked = options
         .server
-        .as_deref()
+        .as_ref()
         .map(|server| ask(&mut host, server).map_err(|error| connect_failure(server, error)));
     match (&asked, host.engine().welcome()) {
         (Some(Ok(())), Some(welcome)) => {
@@ -43,7 +44,7 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
     asked.unwrap_or(Ok(()))
 }
 
-fn ask(host: &mut Host<'_>, server: &str) -> Result<(), HostError> {
+fn ask(host: &mut Host<'_>, server: &Server) -> Result<(), HostError> {
     host.connect(server)?;
     while host.engine().welcome().is_none() {
         host.step(u64::MAX)?;
