@@ -6,7 +6,8 @@ mod e2e_support;
 
 use e2e_protocol::e2e::limits::{BATCHES_MAX, OAEP_FAILURES_MAX, SPKS_MAX};
 use e2e_protocol::e2e::{
-    BadBundle, BatchError, Bundle, EncryptError, Identity, Me, OneTime, Peer, Prekeys, Records, RejectReason,
+    BadBundle, BatchError, Bundle, EncryptError, Identity, Me, OneTime, Peer, Prekeys, Profile, Records,
+    RejectReason,
 };
 use e2e_protocol::ids::KeyId;
 use e2e_protocol::login::{check_modulus, key_id};
@@ -130,14 +131,14 @@ fn changed_key_is_told_with_its_fingerprint() {
 /// A bundle of bob made `made_ms`, used by an alice at `now`.
 fn made(alice: &mut User, made_ms: u64, now: u64) -> Option<EncryptError> {
     let mut bob = User::with_keys("bob", "alice", "bob-ik", "bob-spk", &[key("bob-opk-1")]);
-    let me = Me { name: &bob.name, identity: &bob.identity };
+    let me = Me { name: &bob.name, identity: &bob.identity, profile: Profile::Strict };
     bob.prekeys = Prekeys::new();
     bob.spk = bob.prekeys.publish_spk(me, &key("bob-spk"), made_ms, &mut bob.rng);
     alice.now = now;
     let plaintext = alice.text("hello");
     let sealed = bob.with_bundle(false, |bundle| alice.seal(&plaintext, Some(bundle)));
     if let Ok(sealed) = &sealed {
-        alice.peer.receipt_verified(sealed.sid);
+        alice.peer.receipt_verified(sealed.sid, sealed.epoch);
         alice.peer.reject_seen(sealed.sid);
     }
     sealed.err()
@@ -168,7 +169,7 @@ fn time_of_a_signed_prekey_from_far_ahead_is_not_remembered() {
 }
 
 #[test]
-fn refuses_to_send_to_a_profile_it_does_not_have() {
+fn refuses_to_send_to_a_profile_it_does_not_know() {
     let (mut alice, mut bob) = alice_and_bob();
     // A light bundle, signed as it should be, by the bytes of spec/crypto.md.
     let mut signed = vec![8];
@@ -176,12 +177,12 @@ fn refuses_to_send_to_a_profile_it_does_not_have() {
     signed.extend(bob.identity.fingerprint().0);
     signed.extend(bob.spk.modulus);
     signed.extend(NOW.to_be_bytes());
-    signed.push(1);
+    signed.push(2);
     let signature = sign_raw("bob-ik", &signed);
-    (bob.spk.profile, bob.spk.signature) = (1, signature);
+    (bob.spk.profile, bob.spk.signature) = (2, signature);
     let plaintext = alice.text("hello");
     let refused = bob.with_bundle(false, |bundle| alice.seal(&plaintext, Some(bundle)).err());
-    assert_eq!(refused, Some(bad(BadBundle::Profile(1))));
+    assert_eq!(refused, Some(bad(BadBundle::Profile(2))));
 }
 
 /// RSASSA-PSS without our code.
@@ -204,7 +205,7 @@ fn flipping_any_byte_of_a_known_session_asks_for_no_private_operation() {
     bob.opens(&first.envelope);
     // One with its INIT still, and one without.
     let with_init = alice.send("2", &mut bob).envelope;
-    alice.peer.receipt_verified(first.sid);
+    alice.peer.receipt_verified(first.sid, first.epoch);
     let bare = alice.send("3", &mut bob).envelope;
     let operations = bob.prekeys.private_operations();
     let (peer, prekeys) = (bob.peer.encode(), bob.prekeys.encode());
@@ -268,13 +269,13 @@ fn failed_unwrapping_is_counted_and_ends_the_signed_prekey() {
     assert_eq!(reject.reason, RejectReason::BadTag);
     assert!(reject.commit, "the failure count is kept");
     let kid = key_id(&bob.spk.modulus);
-    assert!(!bob.prekeys.needs_spk(NOW, kid));
+    assert!(!bob.prekeys.needs_spk(NOW, Profile::Strict, kid));
     for n in 1..OAEP_FAILURES_MAX {
-        assert!(!bob.prekeys.needs_spk(NOW, kid), "{n}");
-        bob.inits = e2e_protocol::e2e::InitMemory::new();
+        assert!(!bob.prekeys.needs_spk(NOW, Profile::Strict, kid), "{n}");
+        bob.preambles = e2e_protocol::e2e::PreambleMemory::new();
         assert!(bob.rejects(&garbage).commit);
     }
-    assert!(bob.prekeys.needs_spk(NOW, kid));
+    assert!(bob.prekeys.needs_spk(NOW, Profile::Strict, kid));
     assert_eq!(bob.rejects(&garbage).reason, RejectReason::UnknownPrekey);
 }
 
@@ -295,7 +296,7 @@ fn erased_signed_prekey_opens_nothing() {
     bob.opens(&first.envelope);
     let second = alice.send("2", &mut bob);
 
-    let me = Me { name: &bob.name, identity: &bob.identity };
+    let me = Me { name: &bob.name, identity: &bob.identity, profile: Profile::Strict };
     let next = bob.prekeys.publish_spk(me, &key("bob-spk-2"), NOW + 7 * DAY, &mut bob.rng);
     bob.prekeys.spk_uploaded(key_id(&next.modulus), NOW + 7 * DAY);
     assert!(!bob.prekeys.queue_drained(NOW + 37 * DAY - 1));
@@ -303,7 +304,7 @@ fn erased_signed_prekey_opens_nothing() {
     let third = alice.send("3", &mut bob);
     assert!(bob.prekeys.queue_drained(NOW + 37 * DAY));
     let reject = bob.rejects(&third.envelope);
-    assert_eq!((reject.reason, reject.commit), (RejectReason::PrekeyErased, true));
+    assert_eq!((reject.reason, reject.commit), (RejectReason::KeyErased, true));
     bob.records = Records::new();
     bob.peer = Peer::new(name("alice"));
     assert_eq!(bob.rejects(&first.envelope).reason, RejectReason::UnknownPrekey);
@@ -312,16 +313,16 @@ fn erased_signed_prekey_opens_nothing() {
 #[test]
 fn prekeys_are_due_when_the_rules_say_so() {
     let (identity, owner) = (Identity::from(key("bob-ik")), name("bob"));
-    let me = Me { name: &owner, identity: &identity };
+    let me = Me { name: &owner, identity: &identity, profile: Profile::Strict };
     let mut prekeys = Prekeys::new();
-    assert!(prekeys.needs_spk(NOW, KeyId::ZERO));
+    assert!(prekeys.needs_spk(NOW, Profile::Strict, KeyId::ZERO));
     let no_keys = prekeys.publish_batch(me, &[key("bob-opk-1")], &mut rng(1)).err();
     assert_eq!(no_keys, Some(BatchError::NoSpk));
     let spk = prekeys.publish_spk(me, &key("bob-spk"), NOW, &mut rng(1));
     let kid = key_id(&spk.modulus);
-    assert!(prekeys.needs_spk(NOW, KeyId::ZERO), "the relay does not have it");
-    assert!(!prekeys.needs_spk(NOW + 7 * DAY - 1, kid));
-    assert!(prekeys.needs_spk(NOW + 7 * DAY, kid));
+    assert!(prekeys.needs_spk(NOW, Profile::Strict, KeyId::ZERO), "the relay does not have it");
+    assert!(!prekeys.needs_spk(NOW + 7 * DAY - 1, Profile::Strict, kid));
+    assert!(prekeys.needs_spk(NOW + 7 * DAY, Profile::Strict, kid));
 
     assert!(!prekeys.needs_batch(kid, 8));
     assert!(!prekeys.needs_batch(KeyId::ZERO, 0));
@@ -337,7 +338,7 @@ fn prekeys_are_due_when_the_rules_say_so() {
 #[test]
 fn made_grows_when_the_clock_does_not() {
     let (identity, owner) = (Identity::from(key("bob-ik")), name("bob"));
-    let me = Me { name: &owner, identity: &identity };
+    let me = Me { name: &owner, identity: &identity, profile: Profile::Strict };
     let mut prekeys = Prekeys::new();
     let made: Vec<u64> = [NOW, NOW, NOW - DAY]
         .map(|now| prekeys.publish_spk(me, &key("bob-spk"), now, &mut rng(1)).made_ms)
@@ -373,7 +374,7 @@ fn damaged_state_is_refused_and_never_panics() {
         changed[at] ^= 0xff;
         let _ = Peer::decode(&changed);
     }
-    for damaged in [[peer.as_slice(), &[0]].concat(), [&[2], &peer[1..]].concat()] {
+    for damaged in [[peer.as_slice(), &[0]].concat(), [&[3], &peer[1..]].concat()] {
         assert!(Peer::decode(&damaged).is_err());
     }
     let mut other_prime = identity.to_vec();

@@ -15,12 +15,13 @@ const SPK_LABEL: &str = "RLY1/spk";
 const OPK_LABEL: &str = "RLY1/opk";
 
 /// How a recipient wants messages to be wrapped, as it says with its signed prekey or its INIT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Profile {
-    /// An RSA-wrapped key in every message. The only one that this version sends.
+    /// An RSA-wrapped key in every message.
+    #[default]
     Strict = 0,
-    /// RSA only when keys are renewed. Recognised, not sent to.
+    /// RSA only when keys are renewed.
     Light = 1,
 }
 
@@ -33,6 +34,12 @@ impl Profile {
             1 => Some(Self::Light),
             _ => None,
         }
+    }
+
+    /// Whether every message carries an RSA-wrapped key.
+    #[must_use]
+    pub fn wraps(self) -> bool {
+        self == Self::Strict
     }
 }
 
@@ -103,7 +110,7 @@ pub enum BadBundle {
     Older,
     /// The signed prekey is over 60 days old.
     TooOld,
-    /// The recipient wants a profile that this version can't send.
+    /// The recipient wants a profile that this version does not know.
     Profile(u8),
 }
 
@@ -116,7 +123,7 @@ impl fmt::Display for BadBundle {
             Self::NotListed => f.write_str("its one-time prekey is not among the signed ones"),
             Self::Older => f.write_str("its prekey is older than one seen before"),
             Self::TooOld => f.write_str("its prekey is over 60 days old"),
-            Self::Profile(profile) => write!(f, "it asks for profile {profile}, which is not supported"),
+            Self::Profile(profile) => write!(f, "it asks for profile {profile}, which is not known"),
         }
     }
 }
@@ -153,7 +160,7 @@ pub(crate) fn batch_bytes(fp: &Fingerprint, spk: &KeyId, hashes: &[[u8; 32]]) ->
 }
 
 impl Bundle<'_> {
-    /// Checks everything but the pin: `owner` is the name that it was asked for, `fp` the
+    /// Checks everything but the pin, and gives the profile: `owner` is the name that it was asked for, `fp` the
     /// fingerprint of the identity in it, `last_made_ms` the newest time seen of this owner.
     pub(crate) fn verify(
         &self,
@@ -161,7 +168,7 @@ impl Bundle<'_> {
         fp: &Fingerprint,
         last_made_ms: u64,
         now_ms: u64,
-    ) -> Result<(), BadBundle> {
+    ) -> Result<Profile, BadBundle> {
         let one_time = self.one_time.map(|one_time| one_time.modulus);
         for modulus in [self.identity, self.spk].into_iter().chain(one_time) {
             check_modulus(modulus).map_err(|_| BadBundle::Modulus)?;
@@ -176,13 +183,11 @@ impl Bundle<'_> {
         if now_ms.saturating_sub(self.made_ms) > BUNDLE_AGE_MS_MAX {
             return Err(BadBundle::TooOld);
         }
-        if Profile::from_u8(self.profile) != Some(Profile::Strict) {
-            return Err(BadBundle::Profile(self.profile));
+        let profile = Profile::from_u8(self.profile).ok_or(BadBundle::Profile(self.profile))?;
+        if let Some(one_time) = &self.one_time {
+            one_time.verify(self.identity, fp, &key_id(self.spk))?;
         }
-        match &self.one_time {
-            Some(one_time) => one_time.verify(self.identity, fp, &key_id(self.spk)),
-            None => Ok(()),
-        }
+        Ok(profile)
     }
 }
 

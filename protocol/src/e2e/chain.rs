@@ -27,6 +27,11 @@ impl Chain {
         Self { key, next: 0 }
     }
 
+    /// The number of the next message: so many came before it.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.next
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.next >= CHAIN_MESSAGES_MAX
     }
@@ -58,6 +63,17 @@ impl Chain {
             }
             skipped.push((at, message_key));
         }
+    }
+
+    /// The keys of the numbers that are left below `count`, which is the length of the chain: it is closed.
+    pub(crate) fn closed_at(mut self, count: u32) -> Vec<(u32, Secret)> {
+        let mut left = Vec::new();
+        while self.next < count
+            && let Some(skipped) = self.step()
+        {
+            left.push(skipped);
+        }
+        left
     }
 
     pub(crate) fn encode(&self, out: &mut Writer) {

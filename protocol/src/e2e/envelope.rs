@@ -6,8 +6,8 @@
 //!   | vers 1 | type | zero  | sid     | epoch | number | prior | preamble | ek   | data  | iv    |
 //!   | = 1    | 1    | 2     | 16      | 4     | 4      | 4     | len 2    | len 2| len 4 | 16    |
 //!   +--------+------+-------+---------+-------+--------+-------+----------+------+-------+-------+
-//!   | preamble (0, 1041 or 1297) | ek 256 | data 128 to 12288 | tag 32 |
-//!   +----------------------------+--------+-------------------+--------+
+//!   | preamble (0, 544, 1041, 1297) | ek 0 or 256 | data 128 to 12288 | tag 32 |
+//!   +-------------------------------+-------------+-------------------+--------+
 //! ```
 //!
 //! This file owns the offsets and which lengths fit together. It must not know keys or sessions.
@@ -18,6 +18,7 @@ use super::init::{INIT_BYTES, INIT_WITH_OPK_BYTES};
 use super::limits::{CHAIN_MESSAGES_MAX, DATA_BYTES_MAX};
 use super::oaep::Wrapped;
 use super::plaintext;
+use super::step::STEP_BYTES;
 use crate::ids::{MODULUS_BYTES, SessionId};
 use crate::login::notation::HASH_BYTES;
 
@@ -27,7 +28,7 @@ pub const HEADER_BYTES: usize = 56;
 /// Bytes of the tag.
 pub const TAG_BYTES: usize = HASH_BYTES;
 
-/// Bytes of the wrapped key (`strict`).
+/// Bytes of the wrapped key, where there is one.
 pub(crate) const EK_BYTES: usize = MODULUS_BYTES;
 
 /// Bytes of an envelope beside its data, with the longest preamble.
@@ -39,9 +40,10 @@ pub(crate) type Iv = [u8; BLOCK_BYTES];
 /// The tag with which every envelope ends.
 pub(crate) type Tag = [u8; TAG_BYTES];
 
-/// The types of an envelope: without a preamble, and with an INIT.
+/// The types of an envelope: without a preamble, with an INIT, with a STEP.
 pub(crate) const TYPE_BARE: u8 = 1;
 pub(crate) const TYPE_INIT: u8 = 2;
+pub(crate) const TYPE_STEP: u8 = 3;
 
 /// Where a message stands: its session, epoch and number in the epoch's chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +59,12 @@ pub(crate) struct Envelope<'a> {
     pub(crate) iv: &'a Iv,
     /// The header's bytes as they came, for the tag.
     pub(crate) header: &'a [u8; HEADER_BYTES],
-    /// Empty, or an INIT.
+    /// How many messages the sender's chain before has.
+    pub(crate) prior: u32,
+    /// Empty, an INIT (only in epoch 0) or a STEP (only in others).
     pub(crate) preamble: &'a [u8],
-    pub(crate) ek: &'a Wrapped,
+    /// The message's wrapped key; none where the recipient is light.
+    pub(crate) ek: Option<&'a Wrapped>,
     pub(crate) data: &'a [u8],
     pub(crate) tag: &'a Tag,
 }
@@ -74,20 +79,28 @@ impl<'a> Envelope<'a> {
         let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed)?;
         let fields = Header::parse(header)?;
         let (preamble, body) = body.split_at_checked(fields.preamble_bytes).ok_or(Malformed)?;
-        let (ek, body) = body.split_first_chunk::<EK_BYTES>().ok_or(Malformed)?;
+        let (ek, body) = match fields.wraps {
+            true => {
+                body.split_first_chunk::<EK_BYTES>().map(|(ek, body)| (Some(ek), body)).ok_or(Malformed)?
+            }
+            false => (None, body),
+        };
         let (data, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(Malformed)?;
         if data.len() != fields.data_bytes {
             return Err(Malformed);
         }
-        Ok(Self { place: fields.place, iv: fields.iv, header, preamble, ek, data, tag })
+        let Header { place, prior, iv, .. } = fields;
+        Ok(Self { place, iv, header, prior, preamble, ek, data, tag })
     }
 }
 
 /// The header's fields that decide anything, checked.
 struct Header<'a> {
     place: Place,
+    prior: u32,
     iv: &'a Iv,
     preamble_bytes: usize,
+    wraps: bool,
     data_bytes: usize,
 }
 
@@ -106,38 +119,55 @@ impl<'a> Header<'a> {
         let preamble_bytes = usize::from(preamble_bytes);
         let preamble_fits = match *kind {
             TYPE_BARE => preamble_bytes == 0,
-            TYPE_INIT => matches!(preamble_bytes, INIT_BYTES | INIT_WITH_OPK_BYTES),
+            TYPE_INIT => epoch == 0 && matches!(preamble_bytes, INIT_BYTES | INIT_WITH_OPK_BYTES),
+            TYPE_STEP => epoch != 0 && preamble_bytes == STEP_BYTES,
             _ => false,
         };
+        let wraps = match usize::from(ek_bytes) {
+            0 => false,
+            EK_BYTES => true,
+            _ => return Err(Malformed),
+        };
         let data_bytes = usize::try_from(data_bytes).map_err(|_| Malformed)?;
-        // Epoch 0 is the only one of this version, and no chain came before it.
-        let place_fits = epoch == 0 && prior == 0 && number < CHAIN_MESSAGES_MAX;
-        let sizes_fit = preamble_fits
-            && usize::from(ek_bytes) == EK_BYTES
-            && data_bytes <= DATA_BYTES_MAX
-            && plaintext::is_padded_length(data_bytes);
+        // An end's first chain has none before it.
+        let prior_fits = if epoch < 2 { prior == 0 } else { prior <= CHAIN_MESSAGES_MAX };
+        let place_fits = prior_fits && number < CHAIN_MESSAGES_MAX;
+        let sizes_fit =
+            preamble_fits && data_bytes <= DATA_BYTES_MAX && plaintext::is_padded_length(data_bytes);
         if *version != VERSION || *zero != [0, 0] || !place_fits || !sizes_fit {
             return Err(Malformed);
         }
         let place = Place { sid: SessionId(*sid), epoch, number };
-        Ok(Self { place, iv, preamble_bytes, data_bytes })
+        Ok(Self { place, prior, iv, preamble_bytes, wraps, data_bytes })
     }
 }
 
 /// Builds a header. The lengths are those of a message that this version makes.
-pub(crate) fn header(place: Place, iv: &Iv, preamble: &[u8], data: &[u8]) -> [u8; HEADER_BYTES] {
-    debug_assert!(preamble.len() <= INIT_WITH_OPK_BYTES && data.len() <= DATA_BYTES_MAX);
-    let kind = if preamble.is_empty() { TYPE_BARE } else { TYPE_INIT };
+pub(crate) fn header(
+    place: Place,
+    prior: u32,
+    iv: &Iv,
+    preamble: &[u8],
+    ek: &[u8],
+    data: &[u8],
+) -> [u8; HEADER_BYTES] {
+    debug_assert!(preamble.len() <= INIT_WITH_OPK_BYTES && ek.len() <= EK_BYTES);
+    debug_assert!(data.len() <= DATA_BYTES_MAX);
+    let kind = match (preamble, place.epoch) {
+        ([], _) => TYPE_BARE,
+        (_, 0) => TYPE_INIT,
+        _ => TYPE_STEP,
+    };
     let fields: [&[u8]; 9] = [
         &[VERSION, kind, 0, 0],
         &place.sid.0,
         &place.epoch.to_be_bytes(),
         &place.number.to_be_bytes(),
-        &0_u32.to_be_bytes(),
+        &prior.to_be_bytes(),
         #[allow(clippy::cast_possible_truncation)] // the assertion above
         &(preamble.len() as u16).to_be_bytes(),
-        #[allow(clippy::cast_possible_truncation)] // 256
-        &(EK_BYTES as u16).to_be_bytes(),
+        #[allow(clippy::cast_possible_truncation)] // the assertion above
+        &(ek.len() as u16).to_be_bytes(),
         #[allow(clippy::cast_possible_truncation)] // the assertion above
         &(data.len() as u32).to_be_bytes(),
         iv,

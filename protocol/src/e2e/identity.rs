@@ -6,6 +6,7 @@
 use rsa::rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::bundle::Profile;
 use super::codec::{Corrupt, Reader, Writer};
 use super::key_pair::{KeyPair, StoredKey};
 use super::pss;
@@ -20,13 +21,15 @@ pub struct Identity {
     fingerprint: Fingerprint,
 }
 
-/// Who is acting: the own name and identity.
+/// Who is acting: the own name and identity, and how one wants to be sent to.
 #[derive(Clone, Copy)]
 pub struct Me<'a> {
     /// The own name at the relay.
     pub name: &'a Name,
     /// The key that owns it.
     pub identity: &'a Identity,
+    /// How one wants to be sent to, in sessions that start from now on.
+    pub profile: Profile,
 }
 
 impl Identity {

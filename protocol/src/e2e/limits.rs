@@ -38,11 +38,27 @@ pub const BUNDLE_AGE_MS_MAX: u64 = 60 * DAY_MS;
 /// A bundle made further in the future is used, but its time is not remembered.
 pub const BUNDLE_AHEAD_MS_MAX: u64 = DAY_MS;
 
-/// Numbers in one chain; a full chain is followed by a new session.
+/// Numbers in one chain; a full chain is followed by a step or, where it is not one's turn, by a new session.
 pub const CHAIN_MESSAGES_MAX: u32 = 1_000;
 
-/// A session is sent on for so long; then a new one is started.
-pub const SENDING_MS_MAX: u64 = 7 * DAY_MS;
+/// Messages of both ends since the last step from which on one steps with the next message, if a key is ready.
+pub const STEP_DUE_MESSAGES: u32 = 64;
+
+/// The same in time.
+pub const STEP_DUE_MS: u64 = DAY_MS;
+
+/// Messages of both ends since the last step at which one steps in any case, with an empty message if
+/// there is no other.
+pub const STEP_FORCED_MESSAGES: u32 = 500;
+
+/// The same in time.
+pub const STEP_FORCED_MS: u64 = 7 * DAY_MS;
+
+/// Ratchet keys made ahead in idle time; none is made beyond it.
+pub const RATCHET_KEYS_AHEAD_MAX: usize = 2;
+
+/// Most ratchet keys held for one session; the oldest goes, and with it what can't be unwrapped without it.
+pub const RATCHETS_HELD_MAX: usize = 64;
 
 /// Most sessions with one peer; the longest unused goes first, the sending one never.
 pub const SESSIONS_MAX: usize = 4;
@@ -54,7 +70,7 @@ pub const SESSION_IDLE_MS_MAX: u64 = 30 * DAY_MS;
 pub const INITS_REMEMBERED_MAX: usize = 256;
 
 /// Most INITs of one peer that a process decrypts in [`INIT_WINDOW_MS`]; a further one is rejected. A
-/// chain that was received to its end gives its INIT back.
+/// chain of epoch 0 that was received to its end gives its INIT back.
 pub const INITS_PER_PEER_MAX: usize = 8;
 
 /// Most INITs of names without a pin that a process decrypts in [`INIT_WINDOW_MS`], all together.
@@ -63,12 +79,12 @@ pub const INITS_UNPINNED_MAX: usize = 64;
 /// The time over which decrypted INITs are counted.
 pub const INIT_WINDOW_MS: u64 = HOUR_MS;
 
-/// Most decrypted INITs of one peer that wait in memory for a message with a valid tag; the oldest
-/// goes first.
-pub const INITS_WAITING_MAX: usize = 4;
+/// Most decrypted INITs and STEPs of one peer that wait in memory for a message with a valid tag; the
+/// oldest goes first.
+pub const PREAMBLES_WAITING_MAX: usize = 4;
 
 /// The same for all peers together.
-pub const INITS_WAITING_ALL_MAX: usize = 256;
+pub const PREAMBLES_WAITING_ALL_MAX: usize = 256;
 
 /// Between one's own INITs to one peer: at least so long, doubled with each that no receipt followed.
 pub const INIT_INTERVAL_MS_MIN: u64 = 10 * MINUTE_MS;

@@ -8,12 +8,13 @@ use rsa::rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::cbc::{self, BLOCK_BYTES};
-use super::envelope::{self, EK_BYTES, Envelope, HEADER_BYTES, Iv, Place, TAG_BYTES, Tag};
+use super::envelope::{self, Envelope, HEADER_BYTES, Iv, Place, TAG_BYTES, Tag};
 use super::init::TranscriptHash;
 use super::kdf::{derive_one, derive_two};
 use super::oaep::{self, Label};
 use super::secret::Secret;
-use crate::ids::{Modulus, Receipt};
+use super::session::Outgoing;
+use crate::ids::{Receipt, SessionId};
 use crate::login::BadModulus;
 use crate::login::notation::{HASH_BYTES, equal, hash, mac};
 
@@ -31,7 +32,8 @@ impl AuthKeys {
 
     /// Whether the envelope's tag is right, in constant time.
     pub(crate) fn verify(&self, th: &TranscriptHash, envelope: &Envelope<'_>) -> bool {
-        let tag = self.tag(th, envelope.header, envelope.preamble, envelope.ek, envelope.data);
+        let ek = envelope.ek.map_or(&[] as &[u8], |ek| ek);
+        let tag = self.tag(th, envelope.header, envelope.preamble, ek, envelope.data);
         equal(&tag, envelope.tag)
     }
 
@@ -45,7 +47,7 @@ impl AuthKeys {
         th: &TranscriptHash,
         header: &[u8; HEADER_BYTES],
         preamble: &[u8],
-        ek: &[u8; EK_BYTES],
+        ek: &[u8],
         data: &[u8],
     ) -> Tag {
         mac(self.mac.as_bytes(), "RLY1/tag", &[th, header, preamble, ek, data])
@@ -70,29 +72,36 @@ pub(crate) fn wrap_label(th: &TranscriptHash, place: Place) -> Label {
     hash("RLY1/msg-label", &[th, &place.epoch.to_be_bytes(), &place.number.to_be_bytes()])
 }
 
-/// Encrypts `plaintext`, already padded, with `message_key` and a fresh key wrapped to `recipient`.
-/// Gives the envelope and the receipt that it will be answered with.
+/// Encrypts `plaintext`, already padded, with its message key and, where the recipient is strict, a fresh
+/// key wrapped to it. Gives the envelope and the receipt that it will be answered with.
 pub(crate) fn seal(
-    th: &TranscriptHash,
-    place: Place,
-    message_key: &Secret,
-    recipient: &Modulus,
-    preamble: &[u8],
+    sid: SessionId,
+    outgoing: &Outgoing<'_>,
     plaintext: &[u8],
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, Receipt), BadModulus> {
+    let Outgoing { th, epoch, number, prior, message_key, recipient, preamble } = outgoing;
+    let place = Place { sid, epoch: *epoch, number: *number };
     let mut iv = [0; BLOCK_BYTES];
     rng.fill_bytes(&mut iv);
     let context = Context::new(th, place, &iv);
-    let wrapped_key = Secret::random(rng);
-    let ek = oaep::wrap(recipient, &wrap_label(th, place), &wrapped_key, rng)?;
-    let data = cbc::encrypt(&encryption_key(message_key, &wrapped_key, &context), &iv, plaintext);
+    let wrapped = match recipient {
+        None => None,
+        Some(recipient) => {
+            let key = Secret::random(rng);
+            let ek = oaep::wrap(recipient, &wrap_label(th, place), &key, rng)?;
+            Some((key, ek))
+        }
+    };
+    let key = encryption_key(message_key, wrapped.as_ref().map(|(key, _)| key), &context);
+    let data = cbc::encrypt(&key, &iv, plaintext);
 
-    let header = envelope::header(place, &iv, preamble, &data);
+    let ek = wrapped.as_ref().map_or(&[] as &[u8], |(_, ek)| ek);
+    let header = envelope::header(place, *prior, &iv, preamble, ek, &data);
     let keys = AuthKeys::derive(message_key, &context);
-    let tag = keys.tag(th, &header, preamble, &ek, &data);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + preamble.len() + EK_BYTES + data.len() + TAG_BYTES);
-    for part in [header.as_slice(), preamble, &ek, &data, &tag] {
+    let tag = keys.tag(th, &header, preamble, ek, &data);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + preamble.len() + ek.len() + data.len() + TAG_BYTES);
+    for part in [header.as_slice(), preamble, ek, &data, &tag] {
         bytes.extend_from_slice(part);
     }
     Ok((bytes, keys.receipt(&tag)))
@@ -103,11 +112,12 @@ pub(crate) fn open(
     envelope: &Envelope<'_>,
     context: &Context,
     message_key: &Secret,
-    wrapped_key: &Secret,
+    wrapped_key: Option<&Secret>,
 ) -> Result<Zeroizing<Vec<u8>>, cbc::BadPadding> {
     cbc::decrypt(&encryption_key(message_key, wrapped_key, context), envelope.iv, envelope.data)
 }
 
-fn encryption_key(message_key: &Secret, wrapped_key: &Secret, context: &Context) -> Secret {
-    derive_one(message_key.as_bytes(), wrapped_key.as_bytes(), "RLY1/enc", &context.0)
+fn encryption_key(message_key: &Secret, wrapped_key: Option<&Secret>, context: &Context) -> Secret {
+    let wrapped_key = wrapped_key.map_or(&[] as &[u8], |key| key.as_bytes());
+    derive_one(message_key.as_bytes(), wrapped_key, "RLY1/enc", &context.0)
 }

@@ -12,10 +12,10 @@
 //! | file | concept |
 //! |---|---|
 //! | `kdf`, `oaep`, `pss`, `cbc`, `key_pair`, `secret` | one primitive each |
-//! | `identity`, `prekeys`, `bundle` | the keys of a client, and what of them is published |
-//! | `init`, `chain`, `message`, `envelope`, `plaintext` | bytes and derivations of a session |
+//! | `identity`, `prekeys`, `ratchet_keys`, `bundle` | the keys of a client, and what of them is published |
+//! | `init`, `step`, `chain`, `message`, `envelope`, `plaintext` | bytes and derivations of a session |
 //! | `session`, `skipped`, `records`, `peer` | what is kept |
-//! | `pace`, `init_memory`, `limits` | what is not allowed |
+//! | `pace`, `preamble_memory`, `limits` | what is not allowed |
 //! | `receipt`, `reject` | how it ends |
 
 mod bundle;
@@ -25,7 +25,6 @@ mod codec;
 mod envelope;
 mod identity;
 mod init;
-mod init_memory;
 mod kdf;
 mod key_pair;
 pub mod limits;
@@ -34,14 +33,17 @@ mod oaep;
 mod pace;
 mod peer;
 mod plaintext;
+mod preamble_memory;
 mod prekeys;
 mod pss;
+mod ratchet_keys;
 mod receipt;
 mod records;
 mod reject;
 mod secret;
 mod session;
 mod skipped;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -50,13 +52,15 @@ pub use codec::Corrupt;
 pub use envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX, TAG_BYTES};
 pub use identity::{Identity, Me};
 pub use init::{INIT_BYTES, INIT_WITH_OPK_BYTES};
-pub use init_memory::InitMemory;
 pub use key_pair::{KeyPair, PRIME_BYTES};
-pub use peer::{EncryptError, Inbox, Opened, OpenedMessage, Peer, Sealed};
+pub use peer::{EncryptError, Inbox, Opened, OpenedMessage, Peer, Sealed, ShownKey};
 pub use plaintext::{Kind, Plaintext};
+pub use preamble_memory::PreambleMemory;
 pub use prekeys::{BatchError, Prekeys};
+pub use ratchet_keys::RatchetKeys;
 pub use receipt::{Answer, judge};
 pub use records::{Changed, Record, Records};
 pub use reject::{Reject, RejectReason};
 /// What `rng` has to be.
 pub use rsa::rand_core::CryptoRng;
+pub use step::STEP_BYTES;

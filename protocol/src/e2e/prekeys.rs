@@ -23,7 +23,7 @@ use crate::ids::{KeyId, Modulus};
 use crate::login::key_id;
 use crate::login::notation::sha256;
 
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
 
 /// Why a batch can't be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ struct SignedPrekey {
     id: KeyId,
     key: StoredKey,
     made_ms: u64,
+    /// How its owner wants to be sent to in the sessions that it starts.
+    profile: Profile,
     /// When its successor was uploaded.
     superseded_ms: Option<u64>,
     oaep_failures: u32,
@@ -91,12 +93,13 @@ impl Prekeys {
         Self::default()
     }
 
-    /// Whether a new signed prekey is due: there is none, it is 7 days old, or `relay_spk`, which the
-    /// relay says it hands out (zero for none), is another.
+    /// Whether a new signed prekey is due: there is none, it is 7 days old, it is for another profile, or
+    /// `relay_spk`, which the relay says it hands out (zero for none), is another.
     #[must_use]
-    pub fn needs_spk(&self, now_ms: u64, relay_spk: KeyId) -> bool {
+    pub fn needs_spk(&self, now_ms: u64, profile: Profile, relay_spk: KeyId) -> bool {
         self.spks.last().is_none_or(|spk| {
             spk.id != relay_spk
+                || spk.profile != profile
                 || spk.superseded_ms.is_some()
                 || now_ms.saturating_sub(spk.made_ms) >= SPK_AGE_MS_MAX
         })
@@ -113,7 +116,7 @@ impl Prekeys {
     ) -> PublishedSpk {
         let made_ms = now_ms.max(self.last_made_ms.saturating_add(1));
         let modulus = *key.modulus();
-        let profile = Profile::Strict as u8;
+        let profile = me.profile as u8;
         let signed = spk_bytes(me.name, me.identity.fingerprint(), &modulus, made_ms, profile);
         let signature = me.identity.sign(&signed, rng);
 
@@ -122,6 +125,7 @@ impl Prekeys {
             id: key_id(&modulus),
             key: key.to_stored(),
             made_ms,
+            profile: me.profile,
             superseded_ms: None,
             oaep_failures: 0,
             batches: 0,
@@ -188,10 +192,20 @@ impl Prekeys {
         self.spks.len() != before
     }
 
-    /// Private operations since this value was made or read.
+    /// Private operations of receiving, those of ratchet keys included, since this value was made or read.
     #[must_use]
     pub fn private_operations(&self) -> u64 {
         self.private_operations
+    }
+
+    /// A private operation of a ratchet key, which is not held here.
+    pub(crate) fn count_private_operation(&mut self) {
+        self.private_operations += 1;
+    }
+
+    /// How we want to be sent to in sessions that this signed prekey starts.
+    pub(crate) fn spk_profile(&self, spk: &KeyId) -> Option<Profile> {
+        self.spks.iter().find(|held| held.id == *spk).map(|held| held.profile)
     }
 
     /// N(SPK), if its private key is held.
@@ -246,7 +260,7 @@ impl Prekeys {
     }
 
     /// The state to keep. Layout: version 1, last made 8, count 4, then per signed prekey: key 512,
-    /// made 8, superseded 1+8, failures 4, batches 1, count 4, one-time keys 512 each.
+    /// made 8, profile 1, superseded 1+8, failures 4, batches 1, count 4, one-time keys 512 each.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Writer::new(STATE_VERSION);
@@ -255,6 +269,7 @@ impl Prekeys {
         for spk in &self.spks {
             spk.key.encode(&mut out);
             out.u64(spk.made_ms);
+            out.u8(spk.profile as u8);
             out.bool(spk.superseded_ms.is_some());
             out.u64(spk.superseded_ms.unwrap_or_default());
             out.u32(spk.oaep_failures);
@@ -283,6 +298,7 @@ impl SignedPrekey {
     fn decode(input: &mut Reader<'_>) -> Result<Self, Corrupt> {
         let key = StoredKey::decode(input)?;
         let made_ms = input.u64()?;
+        let profile = Profile::from_u8(input.u8()?).ok_or(Corrupt)?;
         let superseded = input.bool()?;
         let superseded_ms = input.u64()?;
         let oaep_failures = input.u32()?;
@@ -297,6 +313,7 @@ impl SignedPrekey {
             id: key_id(key.modulus()),
             key,
             made_ms,
+            profile,
             superseded_ms: superseded.then_some(superseded_ms),
             oaep_failures,
             batches,

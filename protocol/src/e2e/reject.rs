@@ -18,15 +18,16 @@ pub struct Reject {
 /// Why an envelope was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// A length, a type, an epoch or a number is not one of this version.
+    /// A length, a type, an epoch or a number is not one of this version, or its profile is not ours.
     Malformed,
     /// It claims to come from oneself.
     OwnName,
     /// It belongs to no session that is held, and starts none.
     UnknownSession,
-    /// It came on a session that only we send on.
-    WrongDirection,
-    /// Its INIT is made with another identity key than the pinned one, whose fingerprint this is.
+    /// Its epoch is one of ours, or too far ahead, or new and without a step.
+    WrongEpoch,
+    /// Its INIT is made with another identity key than the pinned one, or the directory showed another and
+    /// nobody accepted it: this is its fingerprint.
     KeyChanged(Fingerprint),
     /// Its INIT was used before.
     InitUsed,
@@ -42,9 +43,11 @@ pub enum RejectReason {
     NumberUsed,
     /// The tag is wrong.
     BadTag,
-    /// The signed prekey that it is wrapped to was erased.
-    PrekeyErased,
-    /// The wrapped key can't be unwrapped. The session was erased.
+    /// Its step was not made by who knows the session, or announces what is no key.
+    BadStep,
+    /// The key that it is wrapped to was erased.
+    KeyErased,
+    /// What is wrapped in it can't be unwrapped. The session was erased.
     BadWrappedKey,
     /// What was decrypted is not a message.
     BadPlaintext,
@@ -56,7 +59,7 @@ impl fmt::Display for RejectReason {
             Self::Malformed => "not an envelope of this version",
             Self::OwnName => "it claims to come from oneself",
             Self::UnknownSession => "its session is not known",
-            Self::WrongDirection => "it came on a session that only this end sends on",
+            Self::WrongEpoch => "it does not follow in its session",
             Self::KeyChanged(shown) => return write!(f, "the sender's key changed to {shown}"),
             Self::InitUsed => "the start of its session was used before",
             Self::InitsFull => "its sender started too many sessions with one prekey",
@@ -65,7 +68,8 @@ impl fmt::Display for RejectReason {
             Self::InitBudget => "too many sessions were started in the last hour",
             Self::NumberUsed => "its number was used before",
             Self::BadTag => "it is not authentic",
-            Self::PrekeyErased => "the prekey of its session was erased",
+            Self::BadStep => "the step in its session is not authentic",
+            Self::KeyErased => "the key that it is wrapped to was erased",
             Self::BadWrappedKey => "its key can't be unwrapped",
             Self::BadPlaintext => "what was decrypted is not a message",
         })

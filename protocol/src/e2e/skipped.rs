@@ -30,6 +30,11 @@ impl SkippedKeys {
         self.0.iter().find(|skipped| skipped.place == place).map(|skipped| &skipped.message_key)
     }
 
+    /// Whether a number of this chain is waited for.
+    pub(crate) fn has_epoch(&self, sid: SessionId, epoch: u32) -> bool {
+        self.0.iter().any(|skipped| skipped.place.sid == sid && skipped.place.epoch == epoch)
+    }
+
     /// Erases the key of a message that was used.
     pub(crate) fn erase(&mut self, place: Place) {
         self.0.retain(|skipped| skipped.place != place);
@@ -40,8 +45,11 @@ impl SkippedKeys {
         self.0.retain(|skipped| skipped.place.sid != sid);
     }
 
-    pub(crate) fn erase_old(&mut self, now_ms: u64) {
+    /// Erases what was waited for too long; true if there was any.
+    pub(crate) fn erase_old(&mut self, now_ms: u64) -> bool {
+        let before = self.0.len();
         self.0.retain(|skipped| now_ms.saturating_sub(skipped.since_ms) <= SKIPPED_KEPT_MS);
+        self.0.len() != before
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use e2e_protocol::e2e::{
-    Bundle, EncryptError, Identity, Inbox, InitMemory, KeyPair, Kind, Me, OneTime, Opened, OpenedMessage,
-    PRIME_BYTES, Peer, Plaintext, Prekeys, PublishedBatch, PublishedSpk, Records, Reject, Sealed,
+    Bundle, EncryptError, Identity, Inbox, KeyPair, Kind, Me, OneTime, Opened, OpenedMessage, PRIME_BYTES,
+    Peer, Plaintext, PreambleMemory, Prekeys, Profile, PublishedBatch, PublishedSpk, RatchetKeys, Records,
+    Reject, Sealed,
 };
 use e2e_protocol::ids::{Modulus, Name, Receipt};
 use rand_chacha::ChaCha20Rng;
@@ -104,7 +105,9 @@ pub(crate) struct User {
     pub(crate) handed_out: usize,
     pub(crate) peer: Peer,
     pub(crate) records: Records,
-    pub(crate) inits: InitMemory,
+    pub(crate) profile: Profile,
+    pub(crate) ratchets: RatchetKeys,
+    pub(crate) preambles: PreambleMemory,
     pub(crate) rng: ChaCha20Rng,
     pub(crate) now: u64,
 }
@@ -122,7 +125,7 @@ impl User {
     pub(crate) fn with_keys(who: &str, peer: &str, identity: &str, spk: &str, opks: &[KeyPair]) -> Self {
         let identity = Identity::from(key(identity));
         let who_name = name(who);
-        let me = Me { name: &who_name, identity: &identity };
+        let me = Me { name: &who_name, identity: &identity, profile: Profile::Strict };
         let mut rng = rng(who.len() as u64);
         let mut prekeys = Prekeys::new();
         let spk = prekeys.publish_spk(me, &key(spk), NOW, &mut rng);
@@ -137,7 +140,9 @@ impl User {
             handed_out: 0,
             peer,
             records: Records::new(),
-            inits: InitMemory::new(),
+            profile: Profile::Strict,
+            ratchets: RatchetKeys::new(),
+            preambles: PreambleMemory::new(),
             rng,
             now: NOW,
         }
@@ -179,8 +184,8 @@ impl User {
         bundle: Option<&Bundle<'_>>,
     ) -> Result<Sealed, EncryptError> {
         self.reload();
-        let me = Me { name: &self.name, identity: &self.identity };
-        self.peer.encrypt(me, plaintext, bundle, self.now, &mut self.rng)
+        let me = Me { name: &self.name, identity: &self.identity, profile: self.profile };
+        self.peer.encrypt(me, plaintext, bundle, &mut self.ratchets, self.now, &mut self.rng)
     }
 
     /// Encrypts as a client does: fetches the other's bundle if one is asked for.
@@ -206,10 +211,10 @@ impl User {
     pub(crate) fn open(&mut self, envelope: &[u8]) -> Result<Opened, Reject> {
         self.reload();
         let mut inbox = Inbox {
-            me: Me { name: &self.name, identity: &self.identity },
+            me: Me { name: &self.name, identity: &self.identity, profile: self.profile },
             prekeys: &mut self.prekeys,
             records: &self.records,
-            inits: &mut self.inits,
+            preambles: &mut self.preambles,
         };
         let opened = self.peer.decrypt(&mut inbox, envelope, self.now, &mut self.rng)?;
         if let Opened::New(message) = &opened {

@@ -109,7 +109,7 @@ fn message_is_as_in_the_vector() {
     assert_eq!(*envelope.header, v.array("header"));
     assert_eq!(*envelope.iv, v.array("iv"));
     assert_eq!(envelope.preamble, v.bytes("init"));
-    assert_eq!(*envelope.ek, v.array("ek"));
+    assert_eq!(*envelope.ek.unwrap(), v.array("ek"));
     assert_eq!(envelope.data, v.bytes("data"));
     assert_eq!(*envelope.tag, v.array("tag"));
 
@@ -124,13 +124,13 @@ fn message_is_as_in_the_vector() {
     assert_eq!(keys.receipt(envelope.tag).0, v.array("receipt"));
 
     let label = message::wrap_label(&th, envelope.place);
-    let wrapped_key = oaep::unwrap(&key("bob-spk"), &label, envelope.ek, &mut rng()).ok().unwrap();
+    let wrapped_key = oaep::unwrap(&key("bob-spk"), &label, envelope.ek.unwrap(), &mut rng()).ok().unwrap();
     assert_eq!(*wrapped_key.as_bytes(), v.array("k"));
     let encryption_key =
         kdf::derive_one(message_key.as_bytes(), wrapped_key.as_bytes(), "RLY1/enc", &context_bytes);
     assert_eq!(*encryption_key.as_bytes(), v.array("k enc"));
     assert_eq!(cbc::encrypt(&encryption_key, envelope.iv, &v.bytes("plaintext")), envelope.data);
-    let plaintext = message::open(&envelope, &context, &message_key, &wrapped_key).unwrap();
+    let plaintext = message::open(&envelope, &context, &message_key, Some(&wrapped_key)).unwrap();
     assert_eq!(*plaintext, v.bytes("plaintext"));
     assert_eq!(**Plaintext::parse(&plaintext).unwrap().emit().unwrap(), *v.bytes("plaintext"));
 }
@@ -150,7 +150,7 @@ fn bundle_is_signed_as_in_the_vector() {
     assert!(public_key::verifies(identity.modulus(), &signed, &v.array("batch signature")));
 
     // What is published is what was signed.
-    let me = Me { name: &owner, identity: &identity };
+    let me = Me { name: &owner, identity: &identity, profile: Profile::Strict };
     let mut prekeys = Prekeys::new();
     let published = prekeys.publish_spk(me, &spk, made_ms, &mut rng());
     let batch = prekeys.publish_batch(me, &opks, &mut rng()).unwrap();

@@ -4,13 +4,13 @@ use super::secret;
 use crate::e2e::chain::Chain;
 use crate::e2e::codec::{Reader, Writer};
 use crate::e2e::envelope::Place;
-use crate::e2e::init_memory::{InitMemory, StartSecrets};
 use crate::e2e::limits::{
     INIT_INTERVAL_MS_MAX, INIT_INTERVAL_MS_MIN, INIT_WINDOW_MS, RECORDS_KEPT_MS, RECORDS_MIN,
     SEGMENT_RECORDS, SKIPPED_KEPT_MS, SKIPPED_KEYS_MAX,
 };
 use crate::e2e::pace::Pace;
 use crate::e2e::plaintext::is_padded_length;
+use crate::e2e::preamble_memory::{EpochSecrets, PreambleMemory};
 use crate::e2e::records::{Record, Records};
 use crate::e2e::secret::Secret;
 use crate::e2e::skipped::SkippedKeys;
@@ -99,7 +99,7 @@ fn init_after_a_rejection_uses_no_one_time_prekey() {
 #[test]
 fn hourly_budget_of_inits_is_kept() {
     let names: Vec<Name> = (0..12).map(|i| format!("n{i}").parse().unwrap()).collect();
-    let mut memory = InitMemory::new();
+    let mut memory = PreambleMemory::new();
     let admitted = (0..20).filter(|_| memory.admit(&names[0], true, NOW)).count();
     assert_eq!(admitted, 8);
     memory.chain_completed(&names[0]);
@@ -107,7 +107,7 @@ fn hourly_budget_of_inits_is_kept() {
     assert!(!memory.admit(&names[0], true, NOW));
     assert!(memory.admit(&names[0], true, NOW + INIT_WINDOW_MS));
 
-    let mut memory = InitMemory::new();
+    let mut memory = PreambleMemory::new();
     let of_all = names.iter().map(|name| (0..9).filter(|_| memory.admit(name, false, NOW)).count());
     assert_eq!(of_all.sum::<usize>(), 64);
     assert!(memory.admit(&"pinned".parse().unwrap(), true, NOW));
@@ -116,9 +116,9 @@ fn hourly_budget_of_inits_is_kept() {
 #[test]
 fn four_decrypted_inits_wait_for_a_tag() {
     let peer = "alice".parse().unwrap();
-    let mut memory = InitMemory::new();
+    let mut memory = PreambleMemory::new();
     for n in 0..5 {
-        let secrets = StartSecrets { root: any_secret(), chain_key: any_secret() };
+        let secrets = EpochSecrets { root: any_secret(), chain_key: any_secret() };
         memory.remember(&peer, &[n; 32], secrets);
     }
     assert!(memory.get(&[0; 32]).is_none());

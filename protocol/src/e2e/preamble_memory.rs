@@ -1,29 +1,32 @@
-//! What a process remembers about received INITs between transactions, and never writes down.
+//! What a process remembers about received INITs and STEPs between transactions, and never writes down.
 //!
-//! Decrypting an INIT takes private operations that a stranger can ask for. So each is decrypted
-//! once, whatever became of it, and only so many in an hour. This file owns that memory and that
-//! budget. Source: spec/crypto.md, "Receiving an INIT".
+//! Decrypting them takes private operations that others can ask for. So each is decrypted once, whatever
+//! became of it, and only so many INITs in an hour. This file owns that memory and that budget. Source:
+//! spec/crypto.md, "Receiving an INIT" and "Receiving a STEP".
 
-use super::init::TranscriptHash;
 use super::limits::{
-    INIT_WINDOW_MS, INITS_PER_PEER_MAX, INITS_UNPINNED_MAX, INITS_WAITING_ALL_MAX, INITS_WAITING_MAX,
+    INIT_WINDOW_MS, INITS_PER_PEER_MAX, INITS_UNPINNED_MAX, PREAMBLES_WAITING_ALL_MAX, PREAMBLES_WAITING_MAX,
 };
 use super::secret::Secret;
 use crate::ids::Name;
+use crate::login::notation::HASH_BYTES;
 
-/// One process's memory of received INITs. Made empty at start, shared by all peers.
+/// One process's memory of received preambles. Made empty at start, shared by all peers.
 #[derive(Default)]
-pub struct InitMemory {
+pub struct PreambleMemory {
     /// Decrypted, but no message with a valid tag came yet; oldest first.
     waiting: Vec<Waiting>,
-    /// Those of the last hour, oldest first.
+    /// INITs of the last hour, oldest first.
     decrypted: Vec<Decrypted>,
 }
 
+/// `th` of an INIT, `sh` of a STEP.
+type PreambleHash = [u8; HASH_BYTES];
+
 struct Waiting {
     peer: Name,
-    th: TranscriptHash,
-    secrets: StartSecrets,
+    hash: PreambleHash,
+    secrets: EpochSecrets,
 }
 
 struct Decrypted {
@@ -32,22 +35,22 @@ struct Decrypted {
     at_ms: u64,
 }
 
-/// The root and the chain key that an INIT gave.
+/// The root and the first chain key that an INIT or a STEP gave.
 #[derive(Clone)]
-pub(crate) struct StartSecrets {
+pub(crate) struct EpochSecrets {
     pub(crate) root: Secret,
     pub(crate) chain_key: Secret,
 }
 
-impl InitMemory {
+impl PreambleMemory {
     /// Nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    pub(crate) fn get(&self, th: &TranscriptHash) -> Option<&StartSecrets> {
-        self.waiting.iter().find(|waiting| waiting.th == *th).map(|waiting| &waiting.secrets)
+    pub(crate) fn get(&self, hash: &PreambleHash) -> Option<&EpochSecrets> {
+        self.waiting.iter().find(|waiting| waiting.hash == *hash).map(|waiting| &waiting.secrets)
     }
 
     /// Takes one decryption from the budget; false if nothing is left of it.
@@ -62,7 +65,7 @@ impl InitMemory {
         true
     }
 
-    /// A chain of this peer was received to its end, and a new INIT has to come: gives back what one
+    /// A chain of epoch 0 of this peer was received to its end, and a new INIT has to come: gives back what one
     /// INIT of the peer took from the budget. Each INIT gives one chain, so that no more is given back
     /// than led somewhere.
     pub(crate) fn chain_completed(&mut self, peer: &Name) {
@@ -70,19 +73,19 @@ impl InitMemory {
         oldest.map(|oldest| self.decrypted.remove(oldest));
     }
 
-    pub(crate) fn remember(&mut self, peer: &Name, th: &TranscriptHash, secrets: StartSecrets) {
+    pub(crate) fn remember(&mut self, peer: &Name, hash: &PreambleHash, secrets: EpochSecrets) {
         let of_peer = self.waiting.iter().filter(|waiting| waiting.peer == *peer).count();
-        let oldest = if of_peer >= INITS_WAITING_MAX {
+        let oldest = if of_peer >= PREAMBLES_WAITING_MAX {
             self.waiting.iter().position(|waiting| waiting.peer == *peer)
         } else {
-            (self.waiting.len() >= INITS_WAITING_ALL_MAX).then_some(0)
+            (self.waiting.len() >= PREAMBLES_WAITING_ALL_MAX).then_some(0)
         };
         oldest.map(|oldest| self.waiting.remove(oldest));
-        self.waiting.push(Waiting { peer: *peer, th: *th, secrets });
+        self.waiting.push(Waiting { peer: *peer, hash: *hash, secrets });
     }
 
-    /// The session stands: the secrets live there now.
-    pub(crate) fn forget(&mut self, th: &TranscriptHash) {
-        self.waiting.retain(|waiting| waiting.th != *th);
+    /// The session or its epoch stands: the secrets live there now.
+    pub(crate) fn forget(&mut self, hash: &PreambleHash) {
+        self.waiting.retain(|waiting| waiting.hash != *hash);
     }
 }
