@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes keys.txt and the folders beside this file, exactly; with --check says instead whether it would change.
 
-Owns: which vectors there are. How a file is made: cases.py.
+Owns: which vectors there are of single messages and values; those of epochs: stepping.py. How a file is made: cases.py.
 Takes some thirty seconds, most of it for the keys.
 """
 
@@ -11,6 +11,7 @@ import sys
 sys.dont_write_bytecode = True
 
 from cases import *  # noqa: E402,F403
+from stepping import stepping  # noqa: E402
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
@@ -298,6 +299,7 @@ def main():
     opening()
     rejecting()
     deriving()
+    stepping()
     FILES["keys.txt"] = "".join(f"{name}: {u(key.p, 128).hex()} {u(key.q, 128).hex()}\n" for name, key in KEYS.items())
     there = {
         os.path.relpath(os.path.join(folder, file), FOLDER)
