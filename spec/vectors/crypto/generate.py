@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes keys.txt and the folders beside this file, exactly; with --check says instead whether it would change.
 
-Owns: which vectors there are. Their format: spec/crypto.md, "Vectors". How envelopes are built: reference.py.
-Takes some twenty seconds, most of it for the keys.
+Owns: which vectors there are of single messages and values; those of epochs: stepping.py. How a file is made: cases.py.
+Takes some thirty seconds, most of it for the keys.
 """
 
 import os
@@ -10,64 +10,10 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from reference import *  # noqa: E402,F403
+from cases import *  # noqa: E402,F403
+from stepping import stepping  # noqa: E402
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-FILES = {}
-TIME = 1_790_000_000_000
-
-KEY_NAMES = "alice-ik alice-r alice-spk alice-opk bob-ik bob-spk bob-spk-2 bob-opk-1 bob-opk-2 carol-ik".split()
-KEYS = {name: make_key(name) for name in KEY_NAMES}
-ALICE, BOB = ("alice", KEYS["alice-ik"]), ("bob", KEYS["bob-ik"])
-SPK, OPK_1, OPK_2 = KEYS["bob-spk"], KEYS["bob-opk-1"], KEYS["bob-opk-2"]
-
-
-def add(path, lines):
-    assert path not in FILES, path
-    FILES[path + ".txt"] = "".join(f"{key}: {value}".rstrip() + "\n" for key, value in lines)
-
-
-def text(value):
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def session(label, opk=None, *, initiator=ALICE, responder=BOB, spk=SPK, **more):
-    return Session(label, initiator, responder, spk, opk, ratchet=KEYS["alice-r"], **more)
-
-
-def message(label, body=b"hello, bob", kind=1):
-    """A message: id, kind, time, body."""
-    return (Stream("message " + label).take(16), kind, TIME, body)
-
-
-class Case:
-    """One file: envelopes in the order in which they arrive, and what becomes of each."""
-
-    def __init__(self, path, about, **setting):
-        self.path, self.count = path, 0
-        setting = {"recipient": "bob", "sender": "alice", "pinned": "none", **setting}
-        self.lines = [("vector", path), ("about", about), *setting.items()]
-
-    def envelope(self, data, expect, operations, fields=()):
-        self.count += 1
-        self.lines += [(f"envelope {self.count}", data.hex()), (f"expect {self.count}", expect)]
-        self.lines += [(f"{key} {self.count}", text(value)) for key, value in fields]
-        self.lines.append((f"private operations {self.count}", operations))
-
-    def opens(self, s, sent, operations, *, known=False, plain=None, **how):
-        data = s.seal(plain or plaintext(*sent), **how)
-        names = zip(("id", "kind", "time", "body"), sent)
-        self.envelope(data, "open known" if known else "open", operations, [*names, ("receipt", s.receipt)])
-        return data
-
-    def again(self, s, data):
-        self.envelope(data, "again", 0, [("receipt", s.receipt)])
-
-    def rejects(self, data, reason, operations=0):
-        self.envelope(data, f"reject {reason}", operations)
-
-    def done(self):
-        add(self.path, self.lines)
 
 
 def opening():
@@ -84,7 +30,13 @@ def opening():
     c.done()
 
     c = Case("open/light-initiator", "The sender wants profile 1 for answers; its own messages are strict all the same.")
-    c.opens(session(c.path, OPK_1, profile=1), message(c.path), 3)
+    c.opens(session(c.path, OPK_1, profile_a=1), message(c.path), 3)
+    c.done()
+
+    c = Case("open/light", "The recipient is light: no wrapped key.", profile=1)
+    s = session(c.path, OPK_1, profile_b=1)
+    c.opens(s, message("1"), 2)
+    c.opens(s, message("2"), 0)
     c.done()
 
     c = Case("open/init-then-bare", "The second message carries INIT still, the third none.")
@@ -97,20 +49,19 @@ def opening():
     c = Case("open/out-of-order", "The third message first, then the first, then the second.")
     s = session(c.path, OPK_1)
     sent = [message(str(i)) for i in range(3)]
-    made = [(s.seal(plaintext(*m)), s.receipt, m) for m in sent]
-    for (data, receipt, m), operations in zip([made[2], made[0], made[1]], [3, 1, 1]):
-        c.envelope(data, "open", operations, [*zip(("id", "kind", "time", "body"), m), ("receipt", receipt)])
+    made = [s.seal(plaintext(*m)) for m in sent]
+    for i, operations in [(2, 3), (0, 1), (1, 1)]:
+        c.opened(made[i], sent[i], operations)
     c.done()
 
     c = Case("open/last-number", "Number 999, with all before it missing.")
     s = session(c.path, OPK_1)
-    s.skip(999)
+    s.epochs[0].skip(999)
     c.opens(s, message(c.path), 3)
     c.done()
 
     c = Case("open/again", "An envelope that comes twice has the same receipt, and is not opened again.")
-    s = session(c.path, OPK_1)
-    c.again(s, c.opens(s, message(c.path), 3))
+    c.again(c.opens(session(c.path, OPK_1), message(c.path), 3))
     c.done()
 
     c = Case("open/known-id", "A message that comes in a second envelope is receipted, and not shown again.")
@@ -152,30 +103,34 @@ def rejecting():
         c = Case("reject/" + path, about, **(setting or {}))
         s = session(c.path, opk, **wrong)
         plain = plaintext(*message(c.path))
-        data = envelope(s, plain) if envelope else s.seal(plain)
+        data = envelope(s, plain) if envelope else s.seal(plain).envelope
         c.rejects(data, reason, operations)
         c.done()
 
     def sealed(**wrong):
-        return lambda s, plain: s.seal(plain, **wrong)
+        return lambda s, plain: s.seal(plain, **wrong).envelope
 
     def flipped(offset):
         def envelope(s, plain):
-            data = bytearray(s.seal(plain))
+            data = bytearray(s.seal(plain).envelope)
             data[offset] ^= 1
             return bytes(data)
 
         return envelope
 
+    def step_in_epoch_0(s, plain):
+        s.epochs[0].preamble = copy.deepcopy(s).step(KEYS["bob-r-1"]).preamble
+        return s.seal(plain, type=3).envelope
+
     # Bounds: each envelope is authentic but for the one thing.
     bounds = [
         ("version", "Envelope version 2.", sealed(version=2)),
         ("type-0", "Type 0.", sealed(type=0)),
-        ("type-step", "Type 3 is reserved.", sealed(type=3)),
+        ("type-step", "Type 3, with a STEP, in epoch 0.", step_in_epoch_0),
         ("zero", "The reserved bytes are not zero.", sealed(zero=b"\0\1")),
-        ("epoch-1", "Epoch 1, which this version does not have.", sealed(epoch=1)),
+        ("epoch-1", "Type 2 in epoch 1.", sealed(epoch=1)),
         ("number-1000", "Number 1000: a chain ends at 999.", sealed(number=1000)),
-        ("prior", "A prior chain's length in epoch 0.", sealed(prior=1)),
+        ("prior", "A prior chain's length in epoch 0.", sealed(pn=1)),
         ("bare-with-init", "Type 1, and a preamble.", sealed(type=1)),
         ("init-without-preamble", "Type 2, and no preamble.", sealed(type=2, bare=True)),
         ("no-ek", "No wrapped key.", sealed(ek=b"")),
@@ -184,17 +139,19 @@ def rejecting():
         ("data-384", "A multiple of 128 that padding never gives.", sealed(padded=bytes(384))),
         ("data-16384", "More data than an envelope may hold.", sealed(padded=bytes(16384))),
         ("len-data", "The header's data length is longer than the data.", sealed(len_data=256)),
-        ("header-only", "Nothing after the header.", lambda s, plain: s.seal(plain)[:56]),
-        ("header-cut", "55 bytes.", lambda s, plain: s.seal(plain)[:55]),
+        ("header-only", "Nothing after the header.", lambda s, plain: s.seal(plain).envelope[:56]),
+        ("header-cut", "55 bytes.", lambda s, plain: s.seal(plain).envelope[:55]),
         ("empty", "Nothing.", lambda s, plain: b""),
-        ("cut", "The last byte is missing.", lambda s, plain: s.seal(plain)[:-1]),
-        ("trailing", "A byte too many.", lambda s, plain: s.seal(plain) + b"\0"),
+        ("cut", "The last byte is missing.", lambda s, plain: s.seal(plain).envelope[:-1]),
+        ("trailing", "A byte too many.", lambda s, plain: s.seal(plain).envelope + b"\0"),
     ]
     for path, about, envelope in bounds:
         one("bounds/" + path, about, "Malformed", envelope=envelope)
-    one("bounds/profile-2", "An unknown profile in INIT.", "Malformed", profile=2)
+    one("bounds/profile-2", "An unknown profile in INIT.", "Malformed", profile_a=2)
     one("bounds/opk-zero-kid", "c2, but kid(OPK) zero.", "Malformed", kid_opk=bytes(8))
     one("bounds/opk-without-c2", "kid(OPK), but no c2.", "Malformed", opk=None, kid_opk=OPK_1.kid)
+
+    one("light-ek", "A wrapped key, and the recipient is light.", "Malformed", setting={"profile": 1})
 
     # Who and when.
     one("own-name", "The relay says that it comes from the recipient itself.", "OwnName",
@@ -213,9 +170,9 @@ def rejecting():
 
     # INIT is authentic or nothing is decrypted.
     one("init-signature", "The signature is of something else.", "BadInit",
-        sig=pss(ALICE[1], b"something else", Stream("else")))
+        sig=pss(ALICE[1], b"something else", Stream("else").take(32)))
     one("init-signer", "The signature is somebody else's.", "BadInit",
-        initiator=("alice", KEYS["carol-ik"]), sig=pss(ALICE[1], b"", Stream("else")))
+        initiator=("alice", KEYS["carol-ik"]), sig=pss(ALICE[1], b"", Stream("else").take(32)))
     one("init-salt", "A signature with a salt of 20 bytes.", "BadInit", salt_bytes=20)
     one("init-ratchet", "N(R) is even.", "BadInit", n_r=KEYS["alice-r"].modulus[:-1] + b"\0")
     one("sid", "The session id is not th's.", "BadInit", envelope=sealed(sid=bytes(16)))
@@ -242,54 +199,55 @@ def rejecting():
     one("padding", "The last byte decrypts to 0, which is no PKCS #7.", "BadPlaintext", 3,
         envelope=sealed(padded=bytes(128)))
     one("body-length", "The body is said to be longer than the plaintext.", "BadPlaintext", 3,
-        envelope=lambda s, plain: s.seal(plain[:25] + u(99, 4) + plain[29:]))
+        envelope=lambda s, plain: s.seal(plain[:25] + u(99, 4) + plain[29:]).envelope)
 
     # State.
     c = Case("reject/opk-spent", "A second INIT with the same one-time prekey.")
     c.opens(session(c.path + " 1", OPK_1), message("1"), 3)
-    c.rejects(session(c.path + " 2", OPK_1).seal(plaintext(*message("2"))), "UnknownPrekey")
+    c.rejects(session(c.path + " 2", OPK_1).seal(plaintext(*message("2"))).envelope, "UnknownPrekey")
     c.done()
 
     c = Case("reject/number-used", "Another envelope with a number that was used.")
     s, twin = session(c.path, OPK_1), session(c.path, OPK_1)
     c.opens(s, message("1"), 3)
-    c.rejects(twin.seal(plaintext(*message("2"))), "NumberUsed")
+    c.rejects(twin.seal(plaintext(*message("2"))).envelope, "NumberUsed")
     c.done()
 
     c = Case("reject/then-open", "A forged envelope changes nothing: the INIT is not decrypted again, and the true one opens.")
     s = session(c.path, OPK_1)
-    data = s.seal(plaintext(*(m := message(c.path))))
-    c.rejects(data[:-1] + bytes([data[-1] ^ 1]), "BadTag", 2)
-    c.envelope(data, "open", 1, [*zip(("id", "kind", "time", "body"), m), ("receipt", s.receipt)])
+    m = s.seal(plaintext(*(sent := message(c.path))))
+    c.rejects(m.envelope[:-1] + bytes([m.envelope[-1] ^ 1]), "BadTag", 2)
+    c.opened(m, sent, 1)
     c.done()
 
     c = Case("reject/session-erased", "After a wrapped key that can't be unwrapped the session is gone, for good.")
     s = session(c.path, OPK_1)
-    c.rejects(s.seal(plaintext(*message("1")), k=bytes(31)), "BadWrappedKey", 3)
-    c.rejects(s.seal(plaintext(*message("2"))), "UnknownPrekey")
-    c.rejects(s.seal(plaintext(*message("3")), bare=True), "UnknownSession")
+    c.rejects(s.seal(plaintext(*message("1")), k=bytes(31)).envelope, "BadWrappedKey", 3)
+    c.rejects(s.seal(plaintext(*message("2"))).envelope, "UnknownPrekey")
+    c.rejects(s.seal(plaintext(*message("3")), bare=True).envelope, "UnknownSession")
     c.done()
 
     c = Case("reject/init-used", "The same without a one-time prekey: the INIT is remembered.")
     s = session(c.path)
-    c.rejects(s.seal(plaintext(*message("1")), k=bytes(31)), "BadWrappedKey", 2)
-    c.rejects(s.seal(plaintext(*message("2"))), "InitUsed")
+    c.rejects(s.seal(plaintext(*message("1")), k=bytes(31)).envelope, "BadWrappedKey", 2)
+    c.rejects(s.seal(plaintext(*message("2"))).envelope, "InitUsed")
     c.done()
 
 
 def deriving():
     s = session("derive", OPK_1)
-    s.skip(2)
+    s.epochs[0].skip(2)
     sent = message("derive")
-    data = s.seal(plaintext(*sent))
-    names = "s1 s2 c1 c2 th sid init root chain_key mk iv k ctx k_enc k_mac k_ack ek data header tag receipt".split()
+    m = s.seal(plaintext(*sent))
+    names = "chain_key mk iv k ctx k_enc k_mac k_ack ek data header tag receipt envelope".split()
     lines = [("vector", "derive/session"), ("about", "Every value on the way to the third message of a session.")]
     lines += [("initiator", "alice"), ("responder", "bob"), ("profile", 0)]
-    lines += [("initiator fp", ALICE[1].fp.hex()), ("responder fp", BOB[1].fp.hex())]
-    lines += [("kid spk", SPK.kid.hex()), ("kid opk", OPK_1.kid.hex()), ("c1 label", s.c1_label.hex())]
-    lines += [("number", 2), ("plaintext", plaintext(*sent).hex())]
-    lines += [(name.replace("_", " "), getattr(s, name).hex()) for name in names]
-    add("derive/session", [*lines, ("envelope", data.hex())])
+    lines += [("initiator fp", ALICE[1].fp), ("responder fp", BOB[1].fp)]
+    lines += [("kid spk", SPK.kid), ("kid opk", OPK_1.kid), ("c1 label", s.c1_label)]
+    lines += [("number", 2), ("plaintext", m.plaintext)]
+    lines += [(name, getattr(s, name)) for name in "s1 s2 c1 c2 th sid init".split()]
+    lines += [("root", s.epochs[0].root)]
+    add("derive/session", lines + [(name.replace("_", " "), getattr(m, name)) for name in names])
 
     relay_id, nonce = Stream("relay").take(32), Stream("nonce").take(32)
     for name, purpose in [("login", 1), ("register", 2)]:
@@ -297,10 +255,10 @@ def deriving():
         add(f"derive/{name}", [
             ("vector", f"derive/{name}"),
             ("about", "The bytes of a login, a signature of them, and the proof of the token `swordfish`."),
-            ("version", 1), ("purpose", purpose), ("relay id", relay_id.hex()), ("nonce", nonce.hex()),
-            ("name", "alice"), ("identity", "alice-ik"), ("signed", signed.hex()),
-            ("signature", pss(ALICE[1], signed, Stream(name)).hex()),
-            ("token", b"swordfish".hex()), ("token proof", M(b"swordfish", "RLY1/token", signed).hex()),
+            ("version", 1), ("purpose", purpose), ("relay id", relay_id), ("nonce", nonce),
+            ("name", "alice"), ("identity", "alice-ik"), ("signed", signed),
+            ("signature", pss(ALICE[1], signed, Stream(name).take(32))),
+            ("token", b"swordfish"), ("token proof", M(b"swordfish", "RLY1/token", signed)),
         ])
 
     spk, opks = spk_bytes("bob", BOB[1], SPK, TIME, 0), opk_bytes(BOB[1], SPK, [OPK_1, OPK_2])
@@ -308,16 +266,40 @@ def deriving():
         ("vector", "derive/bundle"),
         ("about", "A signed prekey and a batch of two one-time prekeys, with signatures."),
         ("name", "bob"), ("identity", "bob-ik"), ("spk", "bob-spk"), ("made", TIME), ("profile", 0),
-        ("spk signed", spk.hex()), ("spk signature", pss(BOB[1], spk, Stream("spk")).hex()),
-        ("opks", "bob-opk-1 bob-opk-2"), ("batch signed", opks.hex()),
-        ("batch signature", pss(BOB[1], opks, Stream("opk")).hex()),
+        ("spk signed", spk), ("spk signature", pss(BOB[1], spk, Stream("spk").take(32))),
+        ("opks", "bob-opk-1 bob-opk-2"), ("batch signed", opks),
+        ("batch signature", pss(BOB[1], opks, Stream("opk").take(32))),
     ])
+
+
+    old, new = ALICE[1], KEYS["carol-ik"]
+    signed = roll_bytes("alice", old, new, TIME)
+    add("derive/roll", [
+        ("vector", "derive/roll"),
+        ("about", "The statement that moves a name to a new key, and both signatures of it."),
+        ("name", "alice"), ("old identity", "alice-ik"), ("new identity", "carol-ik"), ("time", TIME),
+        ("signed", signed),
+        ("old signature", pss(old, signed, Stream("roll old").take(32))),
+        ("new signature", pss(new, signed, Stream("roll new").take(32))),
+    ])
+
+    people = [(1, "alice"), (2, "bob"), (3, "carol")]
+    lines = [("vector", "derive/number"), ("about", "The numbers of three keys, and what each two people compare.")]
+    digits = {}
+    for i, name in people:
+        identity = KEYS[name + "-ik"]
+        digits[i] = digits_of(identity, name)
+        lines += [(f"name {i}", name), (f"identity {i}", name + "-ik"), (f"digest {i}", digest_of(identity, name))]
+        lines.append((f"digits {i}", digits[i]))
+    lines += [(f"number {i} {j}", "".join(sorted((digits[i], digits[j])))) for i, j in ((1, 2), (1, 3), (2, 3))]
+    add("derive/number", lines)
 
 
 def main():
     opening()
     rejecting()
     deriving()
+    stepping()
     FILES["keys.txt"] = "".join(f"{name}: {u(key.p, 128).hex()} {u(key.q, 128).hex()}\n" for name, key in KEYS.items())
     there = {
         os.path.relpath(os.path.join(folder, file), FOLDER)

@@ -1,241 +1,16 @@
-"""The sender of spec/crypto.md in plain Python 3.10, written from the specification alone.
+"""The sending side of spec/crypto.md in plain Python 3.10, written from the specification alone.
 
-Slow, not constant in time, and deterministic: for vectors, not for use. Owns: the primitives (AES-256-CBC, HKDF,
-OAEP, PSS, key generation) and how INIT and envelopes are built of them. Which vectors there are: generate.py.
+For vectors, not for use: it knows the secrets of both ends, remembers every value on the way, and can be told to do
+one thing wrong. Owns: how INIT, STEP and envelopes are built. What they are built of: primitives.py. The other side:
+receiver.py. Which vectors there are: generate.py.
 """
 
 import hashlib
-import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from primitives import *
 
-# ---- Randomness that is the same in every run ----
-
-
-class Stream:
-    """SHA-256 in counter mode over a label."""
-
-    def __init__(self, label):
-        self.label, self.counter, self.pool = label.encode(), 0, b""
-
-    def take(self, count):
-        while len(self.pool) < count:
-            self.pool += hashlib.sha256(self.label + self.counter.to_bytes(8, "big")).digest()
-            self.counter += 1
-        out, self.pool = self.pool[:count], self.pool[count:]
-        return out
-
-
-# ---- Notation ----
-
-
-def u(value, size):
-    return value.to_bytes(size, "big")
-
-
-def sha256(data):
-    return hashlib.sha256(data).digest()
-
-
-def T(label):
-    return bytes([len(label)]) + label.encode("ascii")
-
-
-def LP(data):
-    return u(len(data), 4) + data
-
-
-def H(label, *values):
-    return sha256(T(label) + b"".join(map(LP, values)))
-
-
-def HMAC(key, data):
-    return hmac.new(key, data, hashlib.sha256).digest()
-
-
-def M(key, label, *values):
-    return HMAC(key, T(label) + b"".join(map(LP, values)))
-
-
-def HKDF(length, salt, ikm, info):
-    prk = HMAC(salt or bytes(32), ikm)
-    out, block, counter = b"", b"", 1
-    while len(out) < length:
-        block = HMAC(prk, block + info + bytes([counter]))
-        out += block
-        counter += 1
-    return out[:length]
-
-
-def K(length, salt, ikm, label, context):
-    return HKDF(length, salt, ikm, T(label) + context)
-
-
-# ---- AES-256-CBC, FIPS 197 and SP 800-38A ----
-
-
-def _xtime(a):
-    return ((a << 1) ^ (0x11B if a & 0x80 else 0)) & 0xFF
-
-
-def _multiply(a, b):
-    out = 0
-    while b:
-        if b & 1:
-            out ^= a
-        a, b = _xtime(a), b >> 1
-    return out
-
-
-def _sbox():
-    box = []
-    for value in range(256):
-        inverse = next((x for x in range(256) if _multiply(value, x) == 1), 0)
-        out = 0x63
-        for shift in range(5):
-            out ^= ((inverse << shift) | (inverse >> (8 - shift))) & 0xFF
-        box.append(out)
-    return box
-
-
-SBOX = _sbox()
-DOUBLE = [_xtime(a) for a in range(256)]
-
-
-def _round_keys(key):
-    words = [list(key[i : i + 4]) for i in range(0, 32, 4)]
-    rcon = 1
-    for i in range(8, 60):
-        word = list(words[-1])
-        if i % 8 == 0:
-            word = [SBOX[b] for b in word[1:] + word[:1]]
-            word[0] ^= rcon
-            rcon = _xtime(rcon)
-        elif i % 8 == 4:
-            word = [SBOX[b] for b in word]
-        words.append([a ^ b for a, b in zip(words[i - 8], word)])
-    return [sum(words[i : i + 4], []) for i in range(0, 60, 4)]
-
-
-def _encrypt_block(keys, block):
-    state = [a ^ b for a, b in zip(block, keys[0])]
-    for index, key in enumerate(keys[1:], 1):
-        state = [SBOX[state[(4 * (column + row) + row) % 16]] for column in range(4) for row in range(4)]
-        if index < 14:
-            mixed = []
-            for column in range(0, 16, 4):
-                a = state[column : column + 4]
-                total = a[0] ^ a[1] ^ a[2] ^ a[3]
-                mixed += [a[i] ^ total ^ DOUBLE[a[i] ^ a[(i + 1) % 4]] for i in range(4)]
-            state = mixed
-        state = [a ^ b for a, b in zip(state, key)]
-    return bytes(state)
-
-
-def cbc_encrypt_blocks(key, iv, data):
-    """Without padding: whole blocks."""
-    keys, out, last = _round_keys(key), b"", iv
-    for i in range(0, len(data), 16):
-        last = _encrypt_block(keys, bytes(a ^ b for a, b in zip(data[i : i + 16], last)))
-        out += last
-    return out
-
-
-def pkcs7(data):
-    count = 16 - len(data) % 16
-    return data + bytes([count]) * count
-
-
-# ---- RSA-2048, RFC 8017 ----
-
-
-@dataclass
-class Key:
-    p: int
-    q: int
-
-    @property
-    def n(self):
-        return self.p * self.q
-
-    @property
-    def modulus(self):
-        return u(self.n, 256)
-
-    @property
-    def kid(self):
-        return sha256(self.modulus)[:8]
-
-    @property
-    def fp(self):
-        return H("RLY1/id", self.modulus)
-
-    def private(self, value):
-        return pow(value, pow(65537, -1, (self.p - 1) * (self.q - 1)), self.n)
-
-
-SMALL_PRIMES = [p for p in range(3, 2000, 2) if all(p % d for d in range(3, int(p**0.5) + 1, 2))]
-
-
-def _is_prime(n, stream):
-    if any(n % p == 0 for p in SMALL_PRIMES):
-        return False
-    odd, twos = n - 1, 0
-    while odd % 2 == 0:
-        odd, twos = odd // 2, twos + 1
-    for _ in range(24):
-        x = pow(int.from_bytes(stream.take(127), "big") + 2, odd, n)
-        if x in (1, n - 1):
-            continue
-        for _ in range(twos - 1):
-            x = x * x % n
-            if x == n - 1:
-                break
-        else:
-            return False
-    return True
-
-
-def make_key(name):
-    stream = Stream("key " + name)
-
-    def prime():
-        while True:
-            n = int.from_bytes(stream.take(128), "big") | 3 << 1022 | 1
-            if n % 65537 != 1 and _is_prime(n, stream):
-                return n
-
-    return Key(prime(), prime())
-
-
-def _mgf1(seed, length):
-    out = b"".join(sha256(seed + u(i, 4)) for i in range((length + 31) // 32))
-    return out[:length]
-
-
-def _xor(a, b):
-    return bytes(x ^ y for x, y in zip(a, b))
-
-
-def oaep(key, label, message, stream):
-    db = sha256(label) + bytes(256 - 66 - len(message)) + b"\x01" + message
-    seed = stream.take(32)
-    masked = _xor(db, _mgf1(seed, len(db)))
-    em = b"\x00" + _xor(seed, _mgf1(masked, 32)) + masked
-    return u(pow(int.from_bytes(em, "big"), 65537, key.n), 256)
-
-
-def pss(key, message, stream, salt_bytes=32):
-    salt = stream.take(salt_bytes)
-    digest = sha256(bytes(8) + sha256(message) + salt)
-    db = bytes(256 - 34 - len(salt)) + b"\x01" + salt
-    masked = bytearray(_xor(db, _mgf1(digest, len(db))))
-    masked[0] &= 0x7F
-    em = bytes(masked) + digest + b"\xbc"
-    return u(key.private(int.from_bytes(em, "big")), 256)
-
-
-# ---- The construction ----
+# ---- What keys sign, and what people compare ----
 
 
 def login_bytes(version, purpose, relay_id, nonce, name, key):
@@ -249,6 +24,23 @@ def spk_bytes(name, identity, spk, made, profile):
 def opk_bytes(identity, spk, opks):
     hashes = b"".join(sha256(opk.modulus) for opk in opks)
     return T("RLY1/opk") + identity.fp + spk.kid + u(len(opks), 1) + hashes
+
+
+def roll_bytes(name, old, new, time):
+    return T("RLY1/roll") + LP(name.encode()) + old.fp + new.fp + u(time, 8)
+
+
+def digest_of(identity, name):
+    return hashlib.sha512(T("RLY1/number") + identity.modulus + LP(name.encode())).digest()
+
+
+def digits_of(identity, name):
+    """30 digits."""
+    digest = digest_of(identity, name)
+    return "".join(f"{int.from_bytes(digest[i : i + 5], 'big') % 100_000:05}" for i in range(0, 30, 5))
+
+
+# ---- Plaintext ----
 
 
 def padded_length(count):
@@ -266,19 +58,73 @@ def plaintext(message_id, kind, time, body, data_bytes=None):
     return out + bytes(data_bytes - 1 - len(out))
 
 
-class Session:
-    """The starting end of a session. What a vector is to break is given by keyword."""
+# ---- Sessions ----
 
-    def __init__(self, label, initiator, responder, spk, opk=None, *, ratchet, profile=0, **wrong):
+
+@dataclass
+class Epoch:
+    """One end's chain of messages, and what opened it."""
+
+    e: int
+    wrapped_to: Key  # SPK for epoch 0, else R_peer
+    ratchet: Key  # the R that it announces
+    preamble: bytes  # INIT or STEP
+    root: bytes
+    first_ck: bytes  # of number 0
+    prior: int = 0  # pn: how many messages epoch e - 2 has
+    values: dict = field(default_factory=dict)  # what STEP was made of
+
+    def __post_init__(self):
+        self.ck, self.number = self.first_ck, 0  # of the next message
+
+    def skip(self, count=1):
+        for _ in range(count):
+            self.ck = M(self.ck, "RLY1/ck")
+            self.number += 1
+
+
+@dataclass
+class Message:
+    """An envelope, and every value on the way to it."""
+
+    epoch: int
+    number: int
+    pn: int
+    type: int
+    chain_key: bytes
+    mk: bytes
+    iv: bytes
+    ctx: bytes
+    k: bytes = b""
+    ek_label: bytes = b""
+    ek_seed: bytes = b""
+    ek: bytes = b""
+    k_enc: bytes = b""
+    k_mac: bytes = b""
+    k_ack: bytes = b""
+    header: bytes = b""
+    plaintext: bytes = b""
+    data: bytes = b""
+    tag: bytes = b""
+    receipt: bytes = b""
+    envelope: bytes = b""
+
+
+class Session:
+    """Both ends of a session. What a vector is to break is given by keyword."""
+
+    def __init__(self, label, initiator, responder, spk, opk=None, *, ratchet, profile_a=0, profile_b=0, **wrong):
         (name_a, key_a), (name_b, key_b) = initiator, responder
         self.stream = stream = Stream("session " + label)
-        self.spk = spk
+        self.profile_a, self.profile_b = profile_a, profile_b
         self.s1 = wrong.get("s1", stream.take(32))
         self.s2 = stream.take(32) if opk else b""
         label_for = lambda key: H("RLY1/init-label", key_a.fp, wrong.get("label_fp", key_b.fp), key.modulus)
-        self.c1_label = label_for(spk)
-        self.c1 = wrong.get("c1") or oaep(spk, self.c1_label, self.s1, stream)
-        self.c2 = oaep(opk, label_for(opk), self.s2, stream) if opk else b""
+        self.c1_label, self.c2_label = label_for(spk), label_for(opk) if opk else b""
+        self.c1_seed = b"" if "c1" in wrong else stream.take(32)
+        self.c1 = wrong.get("c1") or oaep(spk, self.c1_label, self.s1, self.c1_seed)
+        self.c2_seed = stream.take(32) if opk else b""
+        self.c2 = oaep(opk, self.c2_label, self.s2, self.c2_seed) if opk else b""
         if opk and "c2" in wrong:
             self.c2 = wrong["c2"]
         n_r = wrong.get("n_r", ratchet.modulus)
@@ -294,46 +140,62 @@ class Session:
             self.c1,
             self.c2,
             n_r,
-            u(profile, 1),
+            u(profile_a, 1),
         )
         self.sid = self.th[:16]
-        sig = pss(key_a, T("RLY1/init-sig") + self.th, stream, wrong.get("salt_bytes", 32))
-        self.kid_opk = opk.kid if opk else bytes(8)
-        kid_opk = wrong.get("kid_opk", self.kid_opk)
-        self.init = key_a.modulus + n_r + u(profile, 1) + wrong.get("kid_spk", spk.kid) + kid_opk
-        self.init += self.c1 + self.c2 + wrong.get("sig", sig)
+        self.sig_salt = stream.take(wrong.get("salt_bytes", 32))
+        self.sig = wrong.get("sig") or pss(key_a, T("RLY1/init-sig") + self.th, self.sig_salt)
+        kid_opk = wrong.get("kid_opk", opk.kid if opk else bytes(8))
+        self.init = key_a.modulus + n_r + u(profile_a, 1) + wrong.get("kid_spk", spk.kid) + kid_opk
+        self.init += self.c1 + self.c2 + self.sig
         okm = K(64, self.th, self.s1 + self.s2, "RLY1/init", b"")
-        self.root, self.ck = okm[:32], okm[32:]
-        self.number = 0
+        self.epochs = [Epoch(0, spk, ratchet, self.init, okm[:32], okm[32:])]
 
-    def skip(self, count=1):
-        for _ in range(count):
-            self.ck = M(self.ck, "RLY1/ck")
-            self.number += 1
+    def step(self, ratchet, **wrong):
+        """Opens the next epoch, as whichever end is on turn. `ratchet` is R_new."""
+        last = self.epochs[-1]
+        e, th, r_peer = last.e + 1, wrong.get("th", self.th), wrong.get("r_peer", last.ratchet)
+        s = self.stream.take(32)
+        c_label = H("RLY1/step-label", th, u(e, 4), r_peer.modulus)
+        c_seed = self.stream.take(32)
+        c = wrong.get("c") or oaep(r_peer, c_label, s, c_seed)
+        n_r = wrong.get("n_r", ratchet.modulus)
+        sh = H("RLY1/step", th, u(e, 4), r_peer.modulus, c, n_r)
+        auth_key = K(32, last.root, b"", "RLY1/step-auth", b"")
+        auth = M(auth_key, "RLY1/step-auth", sh)
+        okm = K(64, last.root, s, "RLY1/root", sh)
+        epoch = Epoch(e, r_peer, ratchet, n_r + c + auth, okm[:32], okm[32:])
+        epoch.prior = self.epochs[e - 2].number if e >= 2 else 0
+        epoch.values = {"s": s, "c label": c_label, "c seed": c_seed, "c": c}
+        epoch.values |= {"sh": sh, "auth key": auth_key, "auth": auth, "step": epoch.preamble}
+        self.epochs.append(epoch)
+        return epoch
 
-    def seal(self, plain, *, bare=False, **wrong):
-        """The envelope of the next number. Remembers every intermediate value."""
-        stream = self.stream
-        self.chain_key = self.ck
-        self.mk = M(self.ck, "RLY1/mk")
-        number, epoch = wrong.get("number", self.number), wrong.get("epoch", 0)
-        self.iv = stream.take(16)
-        self.ctx = self.th + u(epoch, 4) + u(number, 4) + self.iv
-        self.k = wrong.get("k", stream.take(32))
-        label = H("RLY1/msg-label", self.th, u(epoch, 4), u(wrong.get("label_number", number), 4))
-        self.ek = wrong.get("ek") if "ek" in wrong else oaep(self.spk, label, self.k, stream)
-        self.k_enc = K(32, self.mk, self.k, "RLY1/enc", self.ctx)
-        okm = K(64, self.mk, b"", "RLY1/auth", self.ctx)
-        self.k_mac, self.k_ack = okm[:32], okm[32:]
-        padded = wrong["padded"] if "padded" in wrong else pkcs7(plain)
-        self.data = cbc_encrypt_blocks(self.k_enc, self.iv, padded)
-        self.preamble = b"" if bare else self.init
-        kind = wrong.get("type", 1 if bare else 2)
-        header = u(wrong.get("version", 1), 1) + u(kind, 1) + wrong.get("zero", bytes(2))
-        header += wrong.get("sid", self.sid) + u(epoch, 4) + u(number, 4) + u(wrong.get("prior", 0), 4)
-        header += u(len(self.preamble), 2) + u(len(self.ek), 2) + u(wrong.get("len_data", len(self.data)), 4)
-        self.header = header + self.iv
-        self.tag = M(self.k_mac, "RLY1/tag", self.th, self.header, self.preamble, self.ek, self.data)
-        self.receipt = M(self.k_ack, "RLY1/ack", self.tag)
-        self.skip()
-        return self.header + self.preamble + self.ek + self.data + self.tag
+    def seal(self, plain, *, e=-1, bare=False, **wrong):
+        """The next message of epoch e, by default the last one."""
+        chain, stream = self.epochs[e], self.stream
+        number, epoch, pn = wrong.get("number", chain.number), wrong.get("epoch", chain.e), wrong.get("pn", chain.prior)
+        kind = wrong.get("type", 1 if bare else 3 if chain.e else 2)
+        iv = stream.take(16)
+        ctx = self.th + u(epoch, 4) + u(number, 4) + iv
+        m = Message(epoch, number, pn, kind, chain.ck, M(chain.ck, "RLY1/mk"), iv, ctx)
+        profile = self.profile_b if chain.e % 2 == 0 else self.profile_a  # the recipient's
+        if wrong.get("profile", profile) == 0:
+            m.k = wrong.get("k", stream.take(32))
+            m.ek_label = H("RLY1/msg-label", self.th, u(epoch, 4), u(wrong.get("label_number", number), 4))
+            m.ek_seed = b"" if "ek" in wrong else stream.take(32)
+            m.ek = wrong["ek"] if "ek" in wrong else oaep(chain.wrapped_to, m.ek_label, m.k, m.ek_seed)
+        m.k_enc = K(32, m.mk, m.k, "RLY1/enc", ctx)
+        okm = K(64, m.mk, b"", "RLY1/auth", ctx)
+        m.k_mac, m.k_ack = okm[:32], okm[32:]
+        m.plaintext = plain
+        m.data = cbc_encrypt_blocks(m.k_enc, iv, wrong["padded"] if "padded" in wrong else pkcs7(plain))
+        preamble = b"" if bare else chain.preamble
+        m.header = u(wrong.get("version", 1), 1) + u(kind, 1) + wrong.get("zero", bytes(2))
+        m.header += wrong.get("sid", self.sid) + u(epoch, 4) + u(number, 4) + u(pn, 4)
+        m.header += u(len(preamble), 2) + u(len(m.ek), 2) + u(wrong.get("len_data", len(m.data)), 4) + iv
+        m.tag = M(m.k_mac, "RLY1/tag", self.th, m.header, preamble, m.ek, m.data)
+        m.receipt = M(m.k_ack, "RLY1/ack", m.tag)
+        m.envelope = m.header + preamble + m.ek + m.data + m.tag
+        chain.skip()
+        return m
