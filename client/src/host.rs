@@ -164,14 +164,14 @@ impl<'a> Host<'a> {
         let Some(connection) = &mut self.connection else {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         };
-        let making_keys = self.engine.keys_wanted().is_some();
+        let making_keys = self.engine.wants_key();
         let due_ms = self.engine.next_due_ms().min(until_ms);
         let wait = Duration::from_millis(due_ms.saturating_sub(now_ms())).min(WAIT_MAX);
         let received = connection.receive(if making_keys { Duration::ZERO } else { wait })?;
         if making_keys {
             self.engine.make_key(&mut self.rng);
         }
-        let keys_ready = making_keys && self.engine.keys_wanted().is_none();
+        let keys_ready = making_keys && !self.engine.wants_key();
         match received {
             Received::Closed => {
                 return Err(

@@ -44,7 +44,10 @@ fn takes_options_before_and_after_the_command() {
 
 #[test]
 fn takes_every_form_of_each_command() {
-    assert_eq!(command("register alice"), Command::Register { name: "alice".parse().unwrap(), token: None });
+    assert_eq!(
+        command("register alice"),
+        Command::Register { name: "alice".parse().unwrap(), token: None, profile: None }
+    );
     assert!(
         matches!(command("register alice --token T"), Command::Register { token: Some(token), .. } if token == "T")
     );
@@ -67,6 +70,7 @@ fn refuses_wrong_command_lines() {
         ("fly", "no command 'fly'"),
         ("register", "NAME"),
         ("register a b", "'b'"),
+        ("register alice --profile heavy", "'heavy'"),
         ("register Alice", "'Alice' is not a name"),
         ("register ../x", "is not a name"),
         ("send", "at least one recipient"),
@@ -119,6 +123,7 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
         "-V, --version",
         "-h, --help",
         "--token T",
+        "--profile PROFILE",
         "-m, --message TEXT",
         "-f, --file FILE",
         "-n, --count COUNT",
@@ -150,7 +155,7 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
 fn every_option_that_help_mentions_is_taken() {
     let help = help();
     let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
-    assert_eq!(options.len(), 11);
+    assert_eq!(options.len(), 12);
     for option in options {
         let arguments = ["recv".into(), OsString::from(option), "1".into()];
         if let Err(failure) = Invocation::parse(&arguments, |_| None) {

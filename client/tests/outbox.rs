@@ -26,7 +26,12 @@ fn item() -> OutboxItem {
     };
     OutboxItem {
         first_sent_ms: NOW_MS,
-        sealed: Some(Sealed { session: SessionId([2; 16]), receipt: RECEIPT, envelope: vec![3; 100] }),
+        sealed: Some(Sealed {
+            session: SessionId([2; 16]),
+            epoch: 0,
+            receipt: RECEIPT,
+            envelope: vec![3; 100],
+        }),
         ..OutboxItem::new("bob".parse().unwrap(), plaintext)
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use e2e_client::state::account::Registered;
 use e2e_client::state::memory::Unsynced;
 use e2e_client::state::{Account, Disk, Folder, Home, Key, MemoryDisk, StateError, Transaction};
+use e2e_protocol::e2e::Profile;
 use e2e_protocol::ids::{Lane, Name, Number, RelayId, Uid};
 use zeroize::Zeroizing;
 
@@ -262,7 +263,7 @@ fn every_key_has_one_path_and_back() {
 fn account_comes_back() {
     let disk = MemoryDisk::default();
     for registered in [None, Some(Registered { relay_id: RelayId([7; 32]), uid: Uid(9) })] {
-        let account = Account { name: name("alice"), registered };
+        let account = Account { name: name("alice"), profile: Profile::Light, registered };
         let mut tx = Transaction::begin(&disk).unwrap();
         account.store(&mut tx);
         tx.commit().unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use e2e_client::engine::{Config, Engine, Event, Fate, Output, Receiving, Turn};
 use e2e_client::state::memory::Unsynced;
 use e2e_client::state::{Account, Key, MemoryDisk, Transaction};
-use e2e_protocol::e2e::{Identity, Kind, Plaintext};
+use e2e_protocol::e2e::{Identity, Kind, Plaintext, Profile};
 use e2e_protocol::ids::{MessageId, Name};
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::{Frame, Parsed};
@@ -111,7 +111,7 @@ impl World {
         client.primes = identity[identity.len() - 256..].to_vec();
         let mut state = Transaction::begin(&client.disk).expect("a new disk");
         state.write(Key::Identity, identity);
-        Account { name, registered: None }.store(&mut state);
+        Account { name, profile: Profile::Strict, registered: None }.store(&mut state);
         state.commit().expect("a new disk");
         self.clients.insert(name, client);
         self.start(&name, Config { register: true, upkeep: true, ..Config::default() });

@@ -58,7 +58,9 @@ fn run(options: &Options) -> Result<(), Failure> {
         Failure::new(Exit::CannotWrite, format!("the system gives no random numbers: {error}"))
     })?;
     match &options.command {
-        Command::Register { name, token } => register::run(options, rng, name, token.as_deref()),
+        Command::Register { name, token, profile } => {
+            register::run(options, rng, name, token.as_deref(), *profile)
+        }
         Command::Send { to, source } => send::run(options, rng, to, source),
         Command::Recv { count, seconds, json } => receive::run(options, rng, *count, *seconds, *json),
         Command::Status => status::run(options, rng),

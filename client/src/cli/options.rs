@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use e2e_protocol::e2e::Profile;
 use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
 use e2e_protocol::ids::Name;
 
@@ -44,6 +45,8 @@ pub enum Command {
         name: Name,
         /// The relay's token, if it wants one.
         token: Option<String>,
+        /// How one wants to be sent to, if that was said.
+        profile: Option<Profile>,
     },
     /// Send one text to each of these.
     Send {
@@ -117,6 +120,14 @@ const FLAGS: &[Flag] = &[
         long: "token",
         value: "T",
         help: "what the relay's owner gave you, if it wants a token",
+        of: &["register"],
+    },
+    Flag {
+        short: "",
+        long: "profile",
+        value: "PROFILE",
+        help: "how others send to you: strict, an RSA-wrapped key in every message (the default), or light, for \
+               slow devices, RSA only when keys are renewed; may be changed by registering the same name again",
         of: &["register"],
     },
     Flag { short: "m", long: "message", value: "TEXT", help: "the text to send", of: &["send"] },
@@ -290,7 +301,10 @@ impl Options {
 
 fn register(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Failure> {
     match operands {
-        [name] => Ok(Command::Register { name: parse_name(name)?, token: matches.opt_str("token") }),
+        [name] => {
+            let profile = matches.opt_str("profile").map(|text| parse_profile(&text)).transpose()?;
+            Ok(Command::Register { name: parse_name(name)?, token: matches.opt_str("token"), profile })
+        }
         [] => Err(Failure::usage("register takes the NAME to claim")),
         [_, extra, ..] => Err(Failure::usage(format!("unexpected argument '{extra}'"))),
     }
@@ -351,6 +365,14 @@ fn parse_server(text: &str) -> Result<Server, Failure> {
             "'{text}' is not where a relay can be: HOST:PORT, with a port from 1 to 65535"
         ))
     })
+}
+
+fn parse_profile(text: &str) -> Result<Profile, Failure> {
+    match text {
+        "strict" => Ok(Profile::Strict),
+        "light" => Ok(Profile::Light),
+        _ => Err(Failure::usage(format!("--profile takes strict or light, not '{text}'"))),
+    }
 }
 
 fn parse_name(text: &str) -> Result<Name, Failure> {

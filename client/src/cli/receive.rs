@@ -15,7 +15,7 @@ use super::open_home;
 use super::options::Options;
 use super::progress::Progress;
 use super::register::connect_failure;
-use super::send::report_earlier;
+use super::send::{report_earlier, tell_no_one_time_prekey};
 use super::show::{Style, message};
 use crate::engine::{Config, End, Event, Receiving};
 use crate::host::{Host, HostError, Lost, now_ms};
@@ -239,6 +239,7 @@ impl Receiver<'_> {
             Event::NotOpened { .. } => {
                 tell!("e2e-client: warning: a message came from a name that is gone; it could not be opened");
             }
+            Event::NoOneTimePrekey { to } => tell_no_one_time_prekey(&to),
             Event::Fate { to, fate, .. } => report_earlier(&to, &fate),
             Event::NotPublished(code) => {
                 tell!("e2e-client: warning: the relay did not take new prekeys: {code}");

@@ -1,6 +1,7 @@
 //! `register`: makes keys, claims a name, publishes prekeys. Each part is durable before the next, so
 //! that repeating the command goes on where it was cut off.
 
+use e2e_protocol::e2e::Profile;
 use e2e_protocol::e2e::limits::BATCH_PREKEYS_MAX;
 use e2e_protocol::ids::Name;
 use rand_chacha::ChaCha20Rng;
@@ -25,11 +26,12 @@ pub(super) fn run(
     mut rng: ChaCha20Rng,
     name: &Name,
     token: Option<&str>,
+    profile: Option<Profile>,
 ) -> Result<(), Failure> {
     let server = options.server()?;
     let home = open_home(&options.home)?;
     let mut progress = Progress::new();
-    let was_registered = prepare(&home, &mut rng, name, &mut progress)?;
+    let was_registered = prepare(&home, &mut rng, name, profile, &mut progress)?;
 
     let config =
         Config { register: true, token: token.map(str::to_owned), upkeep: true, ..Config::default() };
@@ -68,11 +70,12 @@ fn prepare(
     home: &dyn Disk,
     rng: &mut ChaCha20Rng,
     name: &Name,
+    profile: Option<Profile>,
     progress: &mut Progress,
 ) -> Result<bool, Failure> {
     let mut turn = Turn::begin(home, now_ms(), rng)?;
     let account = Account::load(&turn.state)?;
-    if let Some(Account { name: own, registered: Some(_) }) = account
+    if let Some(Account { name: own, registered: Some(_), .. }) = account
         && own != *name
     {
         return Err(Failure::new(Exit::NotPermitted, format!("this home is registered as {own}"))
@@ -82,8 +85,13 @@ fn prepare(
         progress.say_key(1, KEYS_BEFORE + BATCH_PREKEYS_MAX + 1);
         turn.make_identity();
     }
-    if account.is_none_or(|account| account.name != *name) {
-        Account { name: *name, registered: None }.store(&mut turn.state);
+    let wanted = Account {
+        name: *name,
+        profile: profile.or(account.map(|account| account.profile)).unwrap_or_default(),
+        registered: account.and_then(|account| account.registered),
+    };
+    if account != Some(wanted) {
+        wanted.store(&mut turn.state);
     }
     turn.commit()?;
     Ok(account.is_some_and(|account| account.registered.is_some()))

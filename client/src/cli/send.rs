@@ -112,7 +112,15 @@ fn is_over(host: &Host<'_>, recipients: &[Recipient], deadline_ms: u64) -> bool 
 
 fn note(recipients: &mut [Recipient], events: Vec<Event>, progress: &mut Progress) {
     for event in events {
-        let Event::Fate { id, to, fate } = event else { continue };
+        let (id, to, fate) = match event {
+            Event::Fate { id, to, fate } => (id, to, fate),
+            Event::NoOneTimePrekey { to } => {
+                progress.clear();
+                tell_no_one_time_prekey(&to);
+                continue;
+            }
+            _ => continue,
+        };
         match recipients.iter_mut().find(|recipient| recipient.id == Some(id) || recipient.is_new(&to)) {
             Some(recipient) => {
                 recipient.id = Some(id);
@@ -124,6 +132,13 @@ fn note(recipients: &mut [Recipient], events: Vec<Event>, progress: &mut Progres
             }
         }
     }
+}
+
+/// The relay may have withheld it: its user should know what that costs.
+pub(super) fn tell_no_one_time_prekey(to: &Name) {
+    tell!(
+        "e2e-client: note: the relay had no one-time prekey of {to}: until {to} answers, messages rest on a key that lives for weeks"
+    );
 }
 
 /// What became of a message that was sent before, in words; only what its user should know.

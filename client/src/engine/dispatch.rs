@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use e2e_protocol::e2e::{Bundle, EncryptError, Me, Plaintext};
+use e2e_protocol::e2e::{Bundle, EncryptError, Kind, Plaintext};
 use e2e_protocol::ids::{Fingerprint, Lane, MessageId, Name, Number, Receipt, Uid};
 use e2e_protocol::wire::directory::{Entry, Want};
 use e2e_protocol::wire::routed::emit_routed;
@@ -86,6 +86,12 @@ impl Dispatch {
             && oldest.is_none_or(|((_, oldest), _)| number.0 < oldest.0.saturating_add(window.into()))
     }
 
+    /// Whether the next message would go out at once.
+    fn has_room_for_new(&self, window: u16) -> bool {
+        let waiting = |progress: &&Progress| matches!(progress, Progress::InFlight | Progress::Held);
+        self.tracked.values().filter(waiting).count() < usize::from(window)
+    }
+
     fn asking(&self, name: &Name) -> Vec<Id> {
         let asking = self.tracked.iter().filter(|(_, progress)| **progress == Progress::Asking(*name));
         asking.map(|(id, _)| *id).collect()
@@ -113,6 +119,21 @@ impl Engine {
         self.dispatch.track(id, 0);
         self.advance_outbox(turn)?;
         Ok(Some(message_id))
+    }
+
+    /// Sends an empty message to a contact with whom a step is due, if nothing else is on its way to do it.
+    /// False if there is no room: the step is still due then.
+    pub(super) fn step_with(&mut self, turn: &mut Turn<'_>, name: Name) -> Result<bool, StateError> {
+        let now_ms = turn.now_ms;
+        if !self.config.send || !turn.peer(&name)?.0.peer.needs_empty_message(now_ms) {
+            return Ok(true);
+        }
+        let window = self.welcome().map_or(0, |welcome| welcome.in_flight);
+        if !self.dispatch.has_room_for_new(window) {
+            return Ok(false);
+        }
+        let empty = Plaintext::new(Kind::Nothing, Vec::new(), now_ms, turn.rng);
+        self.handle_message(turn, name, empty).map(|_| true)
     }
 
     /// Sends what is due, as far as there is room.
@@ -176,17 +197,23 @@ impl Engine {
     }
 
     fn encrypt(
-        &self,
+        &mut self,
         turn: &mut Turn<'_>,
         item: &OutboxItem,
         bundle: Option<&Bundle<'_>>,
     ) -> Result<Result<Sealed, EncryptError>, StateError> {
-        let me = Me { name: &self.account.name, identity: &self.identity };
         let now_ms = turn.now_ms;
-        let (open, rng) = turn.peer(&item.to)?;
-        let sealed = open.peer.encrypt(me, &item.plaintext, bundle, now_ms, rng);
+        let (peer, ratchets, rng) = turn.sending(&item.to)?;
+        let sealed = peer.encrypt(self.me(), &item.plaintext, bundle, ratchets, now_ms, rng);
+        self.upkeep.want_ratchets(ratchets.wanted());
+        if let Ok(sealed) = &sealed
+            && sealed.without_one_time
+        {
+            turn.event(Event::NoOneTimePrekey { to: item.to });
+        }
         Ok(sealed.map(|sealed| Sealed {
             session: sealed.sid,
+            epoch: sealed.epoch,
             receipt: sealed.expected_receipt,
             envelope: sealed.envelope,
         }))
@@ -199,6 +226,11 @@ impl Engine {
         item: OutboxItem,
         error: EncryptError,
     ) -> Result<(), StateError> {
+        // What only moves a session on is of no use without the session.
+        if item.plaintext.kind == Kind::Nothing {
+            self.erase_item(turn, id);
+            return Ok(());
+        }
         match error {
             EncryptError::NeedBundle { one_time } => {
                 let want = if one_time { Want::OneTime } else { Want::Bundle };
@@ -308,8 +340,8 @@ impl Engine {
     /// Acts on an answer about a message. One that isn't in the outbox (any more) is none of ours.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: Id, answer: Answer) -> Result<(), StateError> {
         let item = OutboxItem::load(&turn.state, &key(id))?;
-        let Some((mut item, session)) = item.and_then(|item| {
-            item.sealed.as_ref().map(|sealed| sealed.session).map(|session| (item, session))
+        let Some((mut item, (session, epoch))) = item.and_then(|item| {
+            item.sealed.as_ref().map(|sealed| (sealed.session, sealed.epoch)).map(|place| (item, place))
         }) else {
             return Ok(());
         };
@@ -317,7 +349,7 @@ impl Engine {
         log::debug!("{} {}: {answer:?}, so {verdict:?}", item.to, item.plaintext.id);
         match verdict {
             Verdict::LetGo => {
-                turn.peer(&item.to)?.0.peer.receipt_verified(session);
+                turn.peer(&item.to)?.0.peer.receipt_verified(session, epoch);
                 self.erase_item(turn, id);
                 turn.event(fate(&item, Fate::Collected));
             }

@@ -27,7 +27,7 @@ pub enum Event {
         /// From whom.
         from: Name,
         /// How many.
-        count: u32,
+        count: usize,
     },
     /// A message came that could not be opened; its sender is told so.
     NotOpened {
@@ -46,6 +46,11 @@ pub enum Event {
         to: Name,
         /// What became of it.
         fate: Fate,
+    },
+    /// A session was started without a one-time prekey: the relay had none left, or withheld it.
+    NoOneTimePrekey {
+        /// With whom.
+        to: Name,
     },
     /// The relay has our prekeys.
     Published {

@@ -6,7 +6,7 @@
 //! acknowledgement out. Nothing is acknowledged out of order: a sender whose name is still to be
 //! looked up holds up those behind.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use e2e_protocol::e2e::{Inbox, Kind, Me, Opened, OpenedMessage, Reject};
 use e2e_protocol::ids::{Lane, Name, Number, Receipt, Sequence, Uid};
@@ -29,6 +29,8 @@ pub(super) struct Mailbox {
     queued: u64,
     /// Whether that the queue was read to its end has been acted upon.
     drained: bool,
+    /// Contacts with whom a step may be due since something came from them.
+    heard: BTreeSet<Name>,
 }
 
 struct Delivery {
@@ -43,7 +45,7 @@ enum What {
 
 impl Mailbox {
     pub(super) fn new(wanted: Option<u64>) -> Self {
-        Self { waiting: VecDeque::new(), wanted, queued: 0, drained: false }
+        Self { waiting: VecDeque::new(), wanted, queued: 0, drained: false, heard: BTreeSet::new() }
     }
 
     /// The connection is gone: what was not acknowledged comes again.
@@ -145,6 +147,12 @@ impl Engine {
             turn.acknowledge(delivery.sequence, receipt);
             self.mailbox.queued = self.mailbox.queued.saturating_sub(1);
         }
+        while let Some(name) = self.mailbox.heard.pop_first() {
+            if !self.step_with(turn, name)? {
+                self.mailbox.heard.insert(name);
+                break;
+            }
+        }
         if self.mailbox.is_drained() && !self.mailbox.drained && self.receives_messages() {
             self.mailbox.drained = true;
             let now_ms = turn.now_ms;
@@ -164,8 +172,9 @@ impl Engine {
     ) -> Result<Receipt, StateError> {
         let now_ms = turn.now_ms;
         let (peer, records, prekeys, rng) = turn.receiving(from)?;
-        let me = Me { name: &self.account.name, identity: &self.identity };
-        let mut inbox = Inbox { me, prekeys, records, inits: &mut self.inits };
+        let Self { account, identity, preambles, .. } = self;
+        let me = Me { name: &account.name, identity, profile: account.profile };
+        let mut inbox = Inbox { me, prekeys, records, preambles };
         let opened = peer.decrypt(&mut inbox, envelope, now_ms, rng);
         let pin = peer.pin();
         match opened {
@@ -191,11 +200,11 @@ impl Engine {
     ) -> Result<(), StateError> {
         let OpenedMessage { plaintext, known, record, missing } = message;
         turn.push_record(from, &record);
+        self.mailbox.heard.insert(*from);
         // Only now: whoever sends what does not open can't make files.
         turn.remember_uid(from, uid)?;
-        if !missing.is_empty() {
-            let count = missing.end.saturating_sub(missing.start);
-            turn.event(Event::Missing { from: *from, count });
+        if missing > 0 {
+            turn.event(Event::Missing { from: *from, count: missing });
         }
         if !known && plaintext.kind != Kind::Nothing {
             let key = self.lanes.next_inbox(turn)?;

@@ -23,7 +23,7 @@ mod upkeep;
 pub use event::{Drop, End, Event, Fate, Wait};
 pub use turn::{Output, Turn};
 
-use e2e_protocol::e2e::{Identity, InitMemory};
+use e2e_protocol::e2e::{Identity, Me, PreambleMemory};
 use e2e_protocol::ids::RelayId;
 use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::session::{Credit, ErrorFrame, Receive, Welcome};
@@ -108,7 +108,7 @@ pub struct Engine {
     dispatch: Dispatch,
     mailbox: Mailbox,
     upkeep: Upkeep,
-    inits: InitMemory,
+    preambles: PreambleMemory,
 }
 
 /// Why there is no engine for a home.
@@ -151,7 +151,7 @@ impl Engine {
             lanes: Lanes::default(),
             directory: Directory::default(),
             dispatch: Dispatch::default(),
-            inits: InitMemory::new(),
+            preambles: PreambleMemory::new(),
         };
         if engine.config.send {
             engine.adopt(turn)?;
@@ -325,10 +325,16 @@ impl Engine {
         self.dispatch.is_sending()
     }
 
-    /// How many keys were made of how many that are wanted; `None` if none is.
+    /// How many prekeys were made of how many that are to be published; `None` if none is.
     #[must_use]
     pub fn keys_wanted(&self) -> Option<(usize, usize)> {
         self.upkeep.keys_wanted()
+    }
+
+    /// Whether a key is worth making while nothing else is to be done.
+    #[must_use]
+    pub fn wants_key(&self) -> bool {
+        self.upkeep.wants_key()
     }
 
     /// Makes one wanted key: some 60 milliseconds. Apart from the turns, because nobody should wait
@@ -341,6 +347,11 @@ impl Engine {
     #[must_use]
     pub fn is_publishing(&self) -> bool {
         self.upkeep.is_busy()
+    }
+
+    /// Who acts.
+    fn me(&self) -> Me<'_> {
+        Me { name: &self.account.name, identity: &self.identity, profile: self.account.profile }
     }
 
     /// How much the relay may deliver before it is acknowledged.

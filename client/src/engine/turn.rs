@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use e2e_protocol::e2e::{Changed, Identity, Peer, Prekeys, Record, Records};
+use e2e_protocol::e2e::{Changed, Identity, Peer, Prekeys, RatchetKeys, Record, Records};
 use e2e_protocol::ids::{Name, Receipt, Sequence, Uid};
 use e2e_protocol::limits::{FRAME_BYTES_MAX, RANGE_COUNT_MAX};
 use e2e_protocol::wire::session::emit_ping;
@@ -40,6 +40,7 @@ pub struct Turn<'a> {
     pub(super) out: Output,
     peers: BTreeMap<Name, OpenPeer>,
     prekeys: Option<OpenPrekeys>,
+    ratchets: Option<OpenRatchets>,
     /// Deliveries that are durable with this turn, in order.
     acks: Vec<(Sequence, Receipt)>,
 }
@@ -47,6 +48,12 @@ pub struct Turn<'a> {
 /// The prekeys, beside the bytes that they were decoded from.
 struct OpenPrekeys {
     prekeys: Prekeys,
+    before: Zeroizing<Vec<u8>>,
+}
+
+/// The same of the ratchet keys made ahead.
+struct OpenRatchets {
+    keys: RatchetKeys,
     before: Zeroizing<Vec<u8>>,
 }
 
@@ -73,6 +80,7 @@ impl<'a> Turn<'a> {
             out: Output::default(),
             peers: BTreeMap::new(),
             prekeys: None,
+            ratchets: None,
             acks: Vec::new(),
         })
     }
@@ -92,6 +100,12 @@ impl<'a> Turn<'a> {
             let encoded = prekeys.encode();
             if encoded != before {
                 self.state.write(Key::Prekeys, encoded);
+            }
+        }
+        if let Some(OpenRatchets { keys, before }) = self.ratchets.take() {
+            let encoded = keys.encode();
+            if encoded != before {
+                self.state.write(Key::RatchetKeys, encoded);
             }
         }
         self.emit_acks();
@@ -173,6 +187,24 @@ impl<'a> Turn<'a> {
         Ok((open, rng))
     }
 
+    /// The ratchet keys made ahead.
+    pub(super) fn ratchets(&mut self) -> Result<&mut RatchetKeys, StateError> {
+        self.open_ratchets()?;
+        Ok(&mut self.ratchets.get_or_insert_with(OpenRatchets::none).keys)
+    }
+
+    /// All that sending to a contact takes: the contact, and the ratchet keys made ahead.
+    pub(super) fn sending(
+        &mut self,
+        name: &Name,
+    ) -> Result<(&mut Peer, &mut RatchetKeys, &mut ChaCha20Rng), StateError> {
+        self.open_peer(name)?;
+        self.open_ratchets()?;
+        let Self { peers, ratchets, rng, .. } = self;
+        let open = peers.entry(*name).or_insert_with(|| OpenPeer::new(*name));
+        Ok((&mut open.peer, &mut ratchets.get_or_insert_with(OpenRatchets::none).keys, rng))
+    }
+
     /// All that receiving from a contact takes: the contact, what was received from it, the prekeys.
     pub(super) fn receiving(
         &mut self,
@@ -214,6 +246,19 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    fn open_ratchets(&mut self) -> Result<(), StateError> {
+        if self.ratchets.is_none() {
+            self.ratchets = Some(match self.state.read(&Key::RatchetKeys)? {
+                None => OpenRatchets::none(),
+                Some(before) => OpenRatchets {
+                    keys: RatchetKeys::decode(&before).map_err(|_| StateError::corrupt(&Key::RatchetKeys))?,
+                    before,
+                },
+            });
+        }
+        Ok(())
+    }
+
     fn open_peer(&mut self, name: &Name) -> Result<(), StateError> {
         if !self.peers.contains_key(name) {
             let key = Key::Peer(*name);
@@ -245,6 +290,13 @@ impl OpenPrekeys {
     fn none() -> Self {
         let prekeys = Prekeys::new();
         Self { before: prekeys.encode(), prekeys }
+    }
+}
+
+impl OpenRatchets {
+    fn none() -> Self {
+        let keys = RatchetKeys::new();
+        Self { before: keys.encode(), keys }
     }
 }
 

@@ -1,10 +1,11 @@
-//! Prekeys: seeing that the relay has some to hand out (spec/crypto.md, "Keys of a client").
+//! Keys made ahead: seeing that the relay has prekeys to hand out, and that ratchet keys are ready
+//! (spec/crypto.md, "Keys of a client").
 //!
-//! Owns: when keys are made and published. The keys are made one at a time between turns, by the host,
+//! Owns: when keys are made, published and kept. The keys are made one at a time between turns, by the host,
 //! because each takes a while and nobody should wait for the lock meanwhile.
 
 use e2e_protocol::e2e::limits::BATCH_PREKEYS_MAX;
-use e2e_protocol::e2e::{KeyPair, Me, PublishedBatch, PublishedSpk};
+use e2e_protocol::e2e::{KeyPair, PublishedBatch, PublishedSpk};
 use e2e_protocol::ids::KeyId;
 use e2e_protocol::login::key_id;
 use e2e_protocol::wire::directory::{Batch, Entry, Publish, Published, SignedPrekey};
@@ -25,6 +26,9 @@ pub(super) struct Upkeep {
     /// PUBLISH is sent and not answered.
     publishing: bool,
     next_ask_ms: Option<u64>,
+    /// Ratchet keys that are worth making while nothing else is to be done, and those that were made.
+    ratchets_wanted: usize,
+    ratchets_made: Vec<KeyPair>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,15 @@ impl Wanted {
 
 impl Upkeep {
     pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, wanted: Wanted::Nothing, made: Vec::new(), publishing: false, next_ask_ms: None }
+        Self {
+            enabled,
+            wanted: Wanted::Nothing,
+            made: Vec::new(),
+            publishing: false,
+            next_ask_ms: None,
+            ratchets_wanted: 0,
+            ratchets_made: Vec::new(),
+        }
     }
 
     /// The connection is gone. Keys that were made serve the next.
@@ -58,14 +70,29 @@ impl Upkeep {
         self.next_ask_ms = None;
     }
 
+    /// How many prekeys were made of how many that are to be published.
     pub(super) fn keys_wanted(&self) -> Option<(usize, usize)> {
         let wanted = self.wanted.keys();
         (self.made.len() < wanted).then_some((self.made.len(), wanted))
     }
 
+    /// Whether a key is worth making in idle time. Prekeys come first.
+    pub(super) fn wants_key(&self) -> bool {
+        self.keys_wanted().is_some() || self.ratchets_made.len() < self.ratchets_wanted
+    }
+
     pub(super) fn make_key(&mut self, rng: &mut ChaCha20Rng) {
         if self.keys_wanted().is_some() {
             self.made.push(KeyPair::generate(rng));
+        } else if self.wants_key() {
+            self.ratchets_made.push(KeyPair::generate(rng));
+        }
+    }
+
+    /// Ratchet keys were used, or others made some: so many are wanted now.
+    pub(super) fn want_ratchets(&mut self, wanted: usize) {
+        if self.enabled {
+            self.ratchets_wanted = wanted;
         }
     }
 
@@ -96,9 +123,10 @@ impl Engine {
             return Ok(());
         }
         let now_ms = turn.now_ms;
+        self.upkeep.want_ratchets(turn.ratchets()?.wanted());
         let prekeys = turn.prekeys()?.0;
         prekeys.spk_uploaded(relay_spk, now_ms);
-        self.upkeep.wanted = if prekeys.needs_spk(now_ms, relay_spk) {
+        self.upkeep.wanted = if prekeys.needs_spk(now_ms, self.account.profile, relay_spk) {
             Wanted::All
         } else if prekeys.needs_batch(relay_spk, left) {
             Wanted::Batch
@@ -109,8 +137,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Publishes the keys once all are made, and asks now and then whether more are needed.
+    /// Keeps ratchet keys that were made, publishes prekeys once all are made, and asks now and then whether more are needed.
     pub(super) fn advance_upkeep(&mut self, turn: &mut Turn<'_>) -> Result<(), StateError> {
+        if !self.upkeep.ratchets_made.is_empty() {
+            let ratchets = turn.ratchets()?;
+            self.upkeep.ratchets_made.drain(..).for_each(|key| ratchets.add(&key));
+            self.upkeep.want_ratchets(ratchets.wanted());
+        }
         if !matches!(self.stage, Stage::Ready(_)) {
             return Ok(());
         }
@@ -124,7 +157,7 @@ impl Engine {
         }
         self.upkeep.wanted = Wanted::Nothing;
         let keys: Vec<KeyPair> = self.upkeep.made.drain(..wanted.keys()).collect();
-        let me = Me { name: &self.account.name, identity: &self.identity };
+        let me = self.me();
         let now_ms = turn.now_ms;
         let (prekeys, rng) = turn.prekeys()?;
         let (first, others) = match (wanted, keys.split_first()) {

@@ -2,6 +2,7 @@
 //!
 //! Owns: the content of the file `account`. The keys are in files of their own.
 
+use e2e_protocol::e2e::Profile;
 use e2e_protocol::ids::{Name, RelayId, Uid};
 
 use super::codec::{Reader, Writer};
@@ -12,6 +13,8 @@ use super::{Key, StateError, Transaction};
 pub struct Account {
     /// The name that was claimed, or is to be.
     pub name: Name,
+    /// How its owner wants to be sent to.
+    pub profile: Profile,
     /// Where it is claimed, once the relay said so.
     pub registered: Option<Registered>,
 }
@@ -39,6 +42,7 @@ impl Account {
     pub fn store(&self, state: &mut Transaction<'_>) {
         let mut out = Writer::with_capacity(96);
         out.name(&self.name);
+        out.u8(self.profile as u8);
         out.bool(self.registered.is_some());
         if let Some(registered) = &self.registered {
             out.array(&registered.relay_id.0);
@@ -50,10 +54,11 @@ impl Account {
     fn decode(content: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(content);
         let name = reader.name()?;
+        let profile = Profile::from_u8(reader.u8()?)?;
         let registered = match reader.bool()? {
             false => None,
             true => Some(Registered { relay_id: RelayId(reader.array()?), uid: Uid(reader.u64()?) }),
         };
-        reader.end(Self { name, registered })
+        reader.end(Self { name, profile, registered })
     }
 }

@@ -35,6 +35,8 @@ pub struct OutboxItem {
 pub struct Sealed {
     /// In which session.
     pub session: SessionId,
+    /// In which epoch of it.
+    pub epoch: u32,
     /// The receipt that proves that the recipient has it.
     pub receipt: Receipt,
     /// What travels, 1 to 16,384 bytes.
@@ -90,6 +92,7 @@ impl OutboxItem {
         out.bool(self.sealed.is_some());
         if let Some(sealed) = &self.sealed {
             out.array(&sealed.session.0);
+            out.u32(sealed.epoch);
             out.array(&sealed.receipt.0);
             out.bytes(&sealed.envelope);
         }
@@ -108,6 +111,7 @@ impl OutboxItem {
             false => None,
             true => Some(Sealed {
                 session: SessionId(reader.array()?),
+                epoch: reader.u32()?,
                 receipt: Receipt(reader.array()?),
                 envelope: reader.bytes()?.to_vec(),
             }),

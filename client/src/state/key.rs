@@ -13,6 +13,8 @@ pub enum Key {
     Account,
     /// `prekeys`: signed and one-time prekeys.
     Prekeys,
+    /// `ratchets`: ratchet keys made ahead.
+    RatchetKeys,
     /// `peers/NAME`: a contact's uid, pinned key and sessions.
     Peer(Name),
     /// `records/NAME,N`: the N-th segment of what was received from a contact.
@@ -71,7 +73,7 @@ impl Key {
     #[must_use]
     pub fn folder(&self) -> Folder {
         match self {
-            Self::Identity | Self::Account | Self::Prekeys => Folder::Top,
+            Self::Identity | Self::Account | Self::Prekeys | Self::RatchetKeys => Folder::Top,
             Self::Peer(_) => Folder::Peers,
             Self::Records(..) => Folder::Records,
             Self::Uid(_) => Folder::Uids,
@@ -89,6 +91,7 @@ impl Key {
             Self::Identity => "identity".into(),
             Self::Account => "account".into(),
             Self::Prekeys => "prekeys".into(),
+            Self::RatchetKeys => "ratchets".into(),
             Self::Peer(name) => format!("peers/{name}"),
             Self::Records(name, segment) => format!("records/{name},{segment}"),
             Self::Uid(uid) => format!("uids/{:016x}", uid.0),
@@ -102,7 +105,8 @@ impl Key {
     #[must_use]
     pub fn from_path(path: &str) -> Option<Self> {
         let Some((folder, file)) = path.split_once('/') else {
-            return [Self::Identity, Self::Account, Self::Prekeys].into_iter().find(|key| key.path() == path);
+            let top = [Self::Identity, Self::Account, Self::Prekeys, Self::RatchetKeys];
+            return top.into_iter().find(|key| key.path() == path);
         };
         let key = match folder {
             "peers" => Self::Peer(file.parse().ok()?),
@@ -138,6 +142,7 @@ impl Key {
             Self::Outbox(..) => 7,
             Self::Inbox(..) => 8,
             Self::Lane(_) => 9,
+            Self::RatchetKeys => 10,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use e2e_client::engine::{Config, End, Engine, Event, Fate, Receiving, StartError, Turn};
 use e2e_client::state::{Account, Disk, Folder, MemoryDisk, StateError, Transaction};
-use e2e_protocol::e2e::{Kind, Plaintext};
+use e2e_protocol::e2e::{Kind, Plaintext, Profile};
 use e2e_protocol::ids::{
     KeyId, Lane, MessageId, Modulus, Name, Nonce, Number, Receipt, RelayId, Sequence, Signature, Uid,
 };
@@ -547,6 +547,7 @@ impl Client {
                 }
                 Event::Fate { fate, .. } => self.fates.push(fate),
                 Event::NotOpened { reason, .. } => self.said.push(format!("not opened: {reason:?}")),
+                Event::NoOneTimePrekey { to } => self.said.push(format!("no one-time prekey of {to}")),
                 Event::Missing { count, .. } => self.said.push(format!("missing: {count}")),
                 Event::NotPublished(code) => self.said.push(format!("not published: {code}")),
                 Event::Ready | Event::Published { .. } => {}
@@ -652,7 +653,7 @@ pub fn prepare(text: &str, seed: u64) -> MemoryDisk {
 
 pub fn set_name(disk: &dyn Disk, text: &str) {
     let mut state = Transaction::begin(disk).unwrap();
-    Account { name: name(text), registered: None }.store(&mut state);
+    Account { name: name(text), profile: Profile::Strict, registered: None }.store(&mut state);
     state.commit().unwrap();
 }
 
