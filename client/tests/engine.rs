@@ -219,13 +219,28 @@ fn changed_key_of_a_recipient_stops_sending() {
     let (eve, at) = (relay.user(&name("alice")), relay.user(&name("bob")));
     relay.users[at].identity = relay.users[eve].identity.clone();
     let shown = *a.engine.as_ref().unwrap().identity().fingerprint();
-    // The session is old enough for a new one to be due.
-    let later = START_MS + 8 * DAY_MS;
+    // Something makes alice's client look bob up again.
+    let refused = Scripted::Instead(ResultCode::Refused, Some(ErrorCode::KeyChanged), 0, Receipt::ZERO);
+    relay.script.push_back(refused);
+    let later = START_MS + DAY_MS;
     a.send(&mut relay, "bob", "2", later).unwrap();
-    a.pump(&mut relay, later).unwrap();
-    a.pump(&mut relay, later).unwrap();
+    settle(&mut relay, &mut [&mut a, &mut b], later);
+    let waits = Fate::Waits { until_ms: later + DAY_MS, why: Wait::KeyChanged { pinned, shown } };
+    assert_eq!(a.fates.last(), Some(&waits), "it was sent once: it is kept");
+    // What was never sent is not, and nothing goes out any more, though a session stands.
+    let sent = relay.sends.len();
+    a.send(&mut relay, "bob", "3", later).unwrap();
+    settle(&mut relay, &mut [&mut a, &mut b], later);
     assert_eq!(a.fates.last(), Some(&Fate::Dropped(Drop::KeyChanged { pinned, shown })));
-    assert_eq!((relay.sends.len(), a.outbox()), (1, 0));
+    assert_eq!((relay.sends.len(), a.outbox()), (sent, 1));
+
+    // The directory shows the pinned key again: all is as before.
+    relay.users[at].identity = b.engine.as_ref().unwrap().identity().modulus().to_owned().into();
+    a.send(&mut relay, "bob", "4", later).unwrap();
+    let mut b = up(&bob, receiver(), 23, &mut relay, later);
+    settle(&mut relay, &mut [&mut a, &mut b], later);
+    assert_eq!(b.texts(), ["4"]);
+    assert_eq!(a.outbox(), 1, "the earlier one waits for its day");
 }
 
 #[test]

@@ -6,11 +6,11 @@ mod e2e_support;
 
 use e2e_protocol::e2e::limits::{CHAIN_MESSAGES_MAX, STEP_DUE_MESSAGES, STEP_FORCED_MESSAGES};
 use e2e_protocol::e2e::{
-    EncryptError, Inbox, Kind, Me, Opened, Peer, Plaintext, PreambleMemory, Prekeys, Profile, Records,
-    RejectReason, STEP_BYTES, Sealed,
+    EncryptError, Inbox, Kind, Me, Opened, Peer, Plaintext, PreambleMemory, Prekeys, Records, RejectReason,
+    STEP_BYTES, Sealed,
 };
 use e2e_protocol::ids::MessageId;
-use e2e_support::{DAY, NOW, User, alice_and_bob, key};
+use e2e_support::{DAY, User, alice_and_bob, key};
 
 const STRICT_BYTES: usize = 56 + 256 + 128 + 32;
 const LIGHT_BYTES: usize = STRICT_BYTES - 256;
@@ -18,16 +18,8 @@ const LIGHT_BYTES: usize = STRICT_BYTES - 256;
 /// Alice and bob, both light.
 fn light_alice_and_bob() -> (User, User) {
     let (mut alice, mut bob) = alice_and_bob();
-    for (user, spk, opks) in
-        [(&mut alice, "alice-spk", vec!["alice-opk"]), (&mut bob, "bob-spk", vec!["bob-opk-1"])]
-    {
-        user.profile = Profile::Light;
-        let me = Me { name: &user.name, identity: &user.identity, profile: user.profile };
-        user.prekeys = Prekeys::new();
-        user.spk = user.prekeys.publish_spk(me, &key(spk), NOW, &mut user.rng);
-        let opks: Vec<_> = opks.into_iter().map(key).collect();
-        user.batch = user.prekeys.publish_batch(me, &opks, &mut user.rng).unwrap();
-    }
+    alice.become_light("alice-spk", &[key("alice-opk")]);
+    bob.become_light("bob-spk", &[key("bob-opk-1"), key("bob-opk-2")]);
     (alice, bob)
 }
 
@@ -194,7 +186,7 @@ fn lost_step_is_made_up_for_by_the_next_message() {
 }
 
 #[test]
-fn unanswered_starter_goes_on_and_then_starts_anew() {
+fn unanswered_starter_goes_on() {
     let (mut alice, mut bob) = light_alice_and_bob();
     let first = alice.send("0", &mut bob);
     alice.now += 60 * DAY;

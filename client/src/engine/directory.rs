@@ -25,6 +25,9 @@ const STRANGERS_MAX: usize = 256;
 /// At least so long until a question is asked again that the relay was too busy for, milliseconds.
 const ASK_AGAIN_MS_MIN: u64 = 1_000;
 
+/// Most questions that are asked once on a connection; beyond it none is asked.
+const ASKED_ONCE_MAX: usize = 256;
+
 #[derive(Default)]
 pub(super) struct Directory {
     last_request: u32,
@@ -34,6 +37,8 @@ pub(super) struct Directory {
     strangers: BTreeMap<Uid, Option<Name>>,
     /// Senders are not asked for before this time.
     quiet_until_ms: u64,
+    /// What was asked on this connection because of something that anybody could have sent.
+    asked_once: Vec<Question>,
 }
 
 /// What is asked, and on whose behalf.
@@ -64,6 +69,7 @@ impl Directory {
         self.pending.clear();
         self.waiting.clear();
         self.quiet_until_ms = 0;
+        self.asked_once.clear();
     }
 
     fn is_asked(&self, question: &Question) -> bool {
@@ -102,6 +108,15 @@ impl Engine {
         if !self.directory.is_asked(&question) {
             self.directory.waiting.push_back(question);
             self.ask_waiting(turn);
+        }
+    }
+
+    /// The same, but no more than once on a connection.
+    pub(super) fn ask_once(&mut self, turn: &mut Turn<'_>, question: Question) {
+        if self.directory.asked_once.len() < ASKED_ONCE_MAX && !self.directory.asked_once.contains(&question)
+        {
+            self.directory.asked_once.push(question);
+            self.ask(turn, question);
         }
     }
 

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use e2e_protocol::e2e::{Bundle, EncryptError, Kind, Plaintext};
+use e2e_protocol::e2e::{Bundle, EncryptError, Kind, Plaintext, ShownKey};
 use e2e_protocol::ids::{Fingerprint, Lane, MessageId, Name, Number, Receipt, Uid};
+use e2e_protocol::login::fingerprint;
 use e2e_protocol::wire::directory::{Entry, Want};
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::transfer::{Outcome, ResultCode};
@@ -170,6 +171,11 @@ impl Engine {
             self.drop_item(turn, id, &item, Drop::TooOld);
             return Ok(());
         }
+        if turn.peer(&item.to)?.0.peer.changed().is_some() {
+            // Nothing goes out; but the directory may show the pinned key again.
+            self.ask_about(turn, id, item.to, Want::Address);
+            return Ok(());
+        }
         let window = self.welcome().map_or(1, |welcome| welcome.in_flight.max(1));
         if !self.dispatch.has_room(id, window) {
             self.dispatch.tracked.insert(id, Progress::Held);
@@ -270,8 +276,9 @@ impl Engine {
         name: &Name,
         entry: &Entry<'_>,
     ) -> Result<(), StateError> {
-        let pin = turn.peer(name)?.0.peer.pin();
-        let changed = pin.is_some_and(|pin| pin != entry.fingerprint);
+        // Where there is a bundle its key counts: the fingerprint beside it is a hint.
+        let shown = entry.bundle.map_or(entry.fingerprint, |bundle| fingerprint(bundle.identity_key));
+        let changed = turn.peer(name)?.0.peer.key_shown(shown) == ShownKey::Changed;
         if !changed {
             turn.remember_uid(name, entry.uid)?;
             turn.peer(name)?.0.uid = entry.uid;
@@ -279,7 +286,7 @@ impl Engine {
         let bundle = entry.bundle.as_ref().map(bundle);
         for id in self.dispatch.asking(name) {
             match OutboxItem::load(&turn.state, &key(id))? {
-                Some(item) if changed => self.handle_key_changed(turn, id, item, entry.fingerprint)?,
+                Some(item) if changed => self.handle_key_changed(turn, id, item, shown)?,
                 _ => self.dispatch_one(turn, id, bundle.as_ref())?,
             }
         }

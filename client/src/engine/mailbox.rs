@@ -8,14 +8,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use e2e_protocol::e2e::{Inbox, Kind, Me, Opened, OpenedMessage, Reject};
+use e2e_protocol::e2e::{Inbox, Kind, Me, Opened, OpenedMessage, Reject, RejectReason};
 use e2e_protocol::ids::{Lane, Name, Number, Receipt, Sequence, Uid};
 use e2e_protocol::limits::ENVELOPE_OFFSET;
+use e2e_protocol::wire::directory::Want;
 use e2e_protocol::wire::session::Credit;
 use e2e_protocol::wire::transfer::ResultCode;
 use e2e_protocol::wire::{Notice, Routed};
 
-use super::directory::Resolved;
+use super::directory::{Question, Resolved};
 use super::event::{End, Event};
 use super::outbox::Answer;
 use super::{Engine, Receiving, Turn};
@@ -185,6 +186,10 @@ impl Engine {
                 Ok(receipt)
             }
             Err(Reject { reason, .. }) => {
+                if matches!(reason, RejectReason::KeyChanged(_)) {
+                    // It proves nothing: what the directory shows decides.
+                    self.ask_once(turn, Question::Recipient(*from, Want::Address));
+                }
                 turn.event(Event::NotOpened { from: Some(*from), pin, reason: Some(reason) });
                 Ok(Receipt::ZERO)
             }

@@ -148,6 +148,15 @@ impl User {
         }
     }
 
+    /// Publishes this signed prekey anew, and says with it that messages need no wrapped key.
+    pub(crate) fn become_light(&mut self, spk: &str, opks: &[KeyPair]) {
+        self.profile = Profile::Light;
+        let me = Me { name: &self.name, identity: &self.identity, profile: self.profile };
+        self.prekeys = Prekeys::new();
+        self.spk = self.prekeys.publish_spk(me, &key(spk), NOW, &mut self.rng);
+        self.batch = self.prekeys.publish_batch(me, opks, &mut self.rng).unwrap();
+    }
+
     /// What the relay hands out: with a one-time prekey, if wanted and left.
     pub(crate) fn with_bundle<T>(&mut self, one_time: bool, then: impl FnOnce(&Bundle<'_>) -> T) -> T {
         let hashes = self.hashes();

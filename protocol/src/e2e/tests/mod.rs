@@ -5,6 +5,7 @@
 mod derivations;
 mod primitives;
 mod rules;
+mod stepping;
 mod wycheproof;
 
 use rand_chacha::ChaCha20Rng;
