@@ -15,6 +15,7 @@
 //! | `identity`, `prekeys`, `ratchet_keys`, `bundle` | the keys of a client, and what of them is published |
 //! | `init`, `step`, `chain`, `message`, `envelope`, `plaintext` | bytes and derivations of a session |
 //! | `session`, `skipped`, `records`, `peer` | what is kept |
+//! | `number` | what two people compare |
 //! | `pace`, `preamble_memory`, `limits` | what is not allowed |
 //! | `receipt`, `reject` | how it ends |
 
@@ -29,6 +30,7 @@ mod kdf;
 mod key_pair;
 pub mod limits;
 mod message;
+mod number;
 mod oaep;
 mod pace;
 mod peer;
@@ -53,6 +55,7 @@ pub use envelope::{HEADER_BYTES, OVERHEAD_BYTES_MAX, TAG_BYTES};
 pub use identity::{Identity, Me};
 pub use init::{INIT_BYTES, INIT_WITH_OPK_BYTES};
 pub use key_pair::{KeyPair, PRIME_BYTES};
+pub use number::comparison_number;
 pub use peer::{EncryptError, Inbox, Opened, OpenedMessage, Peer, Sealed, ShownKey};
 pub use plaintext::{Kind, Plaintext};
 pub use preamble_memory::PreambleMemory;

@@ -189,3 +189,20 @@ fn login_is_proven_as_in_the_vectors() {
         assert!(!verify_token_proof(b"other", &login, &v.array("token proof")));
     }
 }
+
+#[test]
+fn numbers_are_as_in_the_vector() {
+    use crate::e2e::number::{comparison_number, number};
+    let v = Vector::load("derive/number.txt");
+    let person = |i: usize| (key(v.get(&format!("identity {i}"))), name(v.get(&format!("name {i}"))));
+    for i in 1..=3 {
+        let (identity, who) = person(i);
+        assert_eq!(number((identity.modulus(), &who)), v.get(&format!("digits {i}")));
+        for j in i + 1..=3 {
+            let (other, whom) = person(j);
+            let (one, two) = ((identity.modulus(), &who), (other.modulus(), &whom));
+            assert_eq!(comparison_number(one, two), v.get(&format!("number {i} {j}")));
+            assert_eq!(comparison_number(two, one), comparison_number(one, two));
+        }
+    }
+}
