@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e_client::cli::failure::Exit;
-use e2e_client::cli::options::{Command, Invocation, Options, Source, help};
+use e2e_client::cli::options::{Command, Invocation, Options, Source, Wait, help};
 
 fn parse_with(line: &str, environment: &[(&str, &str)]) -> Result<Options, String> {
     let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
@@ -38,7 +38,7 @@ fn takes_options_before_and_after_the_command() {
     assert_eq!(options.server().unwrap().to_string(), "relay:5001");
     assert_eq!((options.home, options.verbose), (PathBuf::from("/h"), 2));
     let to = vec!["bob".parse().unwrap(), "carol".parse().unwrap()];
-    assert_eq!(options.command, Command::Send { to, source: Source::Text("hi".into()) });
+    assert_eq!(options.command, Command::Send { to, source: Source::Text("hi".into()), wait: Wait::Result });
     assert_eq!(command("send -m hi bob"), command("-m hi send bob"));
 }
 
@@ -60,6 +60,17 @@ fn takes_every_form_of_each_command() {
     let all = Command::Recv { count: Some(3), seconds: Some(Duration::from_millis(1_500)), json: true };
     assert_eq!(command("recv -n 3 -t 1.5 --json"), all);
     assert!(matches!(command("recv -t 0"), Command::Recv { seconds: Some(Duration::ZERO), .. }));
+    let patient = |line| match command(line) {
+        Command::Send { wait, .. } => wait,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(patient("send bob --wait-delivered"), Wait::Delivered(None));
+    assert_eq!(patient("send bob --wait-delivered -t 2"), Wait::Delivered(Some(Duration::from_secs(2))));
+    assert_eq!(command("contacts"), Command::Contacts);
+    let verify =
+        |code: Option<&str>| Command::Verify { name: "bob".parse().unwrap(), code: code.map(str::to_owned) };
+    assert_eq!(command("verify bob"), verify(None));
+    assert_eq!(command("verify bob 12345 67890"), verify(Some("12345 67890")));
     assert_eq!(command("status"), Command::Status);
 }
 
@@ -75,6 +86,9 @@ fn refuses_wrong_command_lines() {
         ("register ../x", "is not a name"),
         ("send", "at least one recipient"),
         ("send bob -m a -f b", "exclude"),
+        ("send bob -t 1", "--wait-delivered"),
+        ("verify", "NAME"),
+        ("contacts bob", "'bob'"),
         ("send bob -n 1", "--count is an option of recv"),
         ("recv bob", "'bob'"),
         ("recv -n 0", "-n"),
@@ -132,6 +146,9 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
         "register NAME",
         "send TO...",
         "recv",
+        "--wait-delivered",
+        "contacts",
+        "verify NAME [NUMBER]",
         "status",
         "$E2E_SERVER",
         "$E2E_HOME",
@@ -155,7 +172,7 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
 fn every_option_that_help_mentions_is_taken() {
     let help = help();
     let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
-    assert_eq!(options.len(), 12);
+    assert_eq!(options.len(), 14);
     for option in options {
         let arguments = ["recv".into(), OsString::from(option), "1".into()];
         if let Err(failure) = Invocation::parse(&arguments, |_| None) {

@@ -148,7 +148,7 @@ impl Client {
             for client in sent_to.iter().copied().chain([self]) {
                 assert_eq!(client.receive(), [] as [&str; 0]);
             }
-            self.status("outbox").starts_with("0 without a receipt").then_some(())
+            self.status("outbox").starts_with("everything is confirmed").then_some(())
         });
     }
 

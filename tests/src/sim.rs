@@ -450,7 +450,11 @@ impl Client {
                 }
                 Event::Fate { id, fate, .. } => self.fates.entry(id).or_default().push(fate),
                 Event::NotOpened { reason, .. } => panic!("a message could not be opened: {reason:?}"),
-                Event::Ready | Event::Missing { .. } | Event::Published { .. } | Event::NotPublished(_) => {}
+                Event::Ready
+                | Event::Missing { .. }
+                | Event::NoOneTimePrekey { .. }
+                | Event::Published { .. }
+                | Event::NotPublished(_) => {}
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod failure;
 pub mod options;
 pub mod show;
 
+mod contacts;
 mod progress;
 mod receive;
 mod register;
@@ -61,8 +62,10 @@ fn run(options: &Options) -> Result<(), Failure> {
         Command::Register { name, token, profile } => {
             register::run(options, rng, name, token.as_deref(), *profile)
         }
-        Command::Send { to, source } => send::run(options, rng, to, source),
+        Command::Send { to, source, wait } => send::run(options, rng, to, source, *wait),
         Command::Recv { count, seconds, json } => receive::run(options, rng, *count, *seconds, *json),
+        Command::Contacts => contacts::list(options, rng),
+        Command::Verify { name, code } => contacts::verify(options, rng, name, code.as_deref()),
         Command::Status => status::run(options, rng),
     }
 }

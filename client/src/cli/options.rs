@@ -54,6 +54,8 @@ pub enum Command {
         to: Vec<Name>,
         /// Where the text comes from.
         source: Source,
+        /// What is waited for.
+        wait: Wait,
     },
     /// Receive.
     Recv {
@@ -64,8 +66,26 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// List whose keys are pinned.
+    Contacts,
+    /// Compare keys with a contact.
+    Verify {
+        /// With whom.
+        name: Name,
+        /// The number that the contact's client shows.
+        code: Option<String>,
+    },
     /// Say how things stand.
     Status,
+}
+
+/// What `send` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The relay's results.
+    Result,
+    /// The recipients' receipts, for so long if that was said.
+    Delivered(Option<Duration>),
 }
 
 /// Where a text comes from.
@@ -140,11 +160,18 @@ const FLAGS: &[Flag] = &[
         of: &["recv"],
     },
     Flag {
+        short: "",
+        long: "wait-delivered",
+        value: "",
+        help: "wait until each recipient's client has the message, -t SECONDS at most",
+        of: &["send"],
+    },
+    Flag {
         short: "t",
         long: "timeout",
         value: "SECONDS",
-        help: "end after SECONDS without a message; 0: show what is waiting, then end",
-        of: &["recv"],
+        help: "recv: end after SECONDS without a message; 0: show what is waiting, then end",
+        of: &["recv", "send"],
     },
     Flag {
         short: "",
@@ -160,7 +187,9 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("register", "NAME", "make keys and claim NAME; says the fingerprint. Repeating it is harmless"),
     ("send", "TO...", "send a text (-m, -f, else standard input) to each TO; one result line for each"),
     ("recv", "", "show messages until -n, -t, SIGINT or SIGTERM; reconnects by itself"),
-    ("status", "", "own name and fingerprint, prekeys left, outbox"),
+    ("contacts", "", "whose keys are known: name, fingerprint, whether it was verified"),
+    ("verify", "NAME [NUMBER]", "show the number to compare with NAME, or mark NAME's key if NUMBER is it"),
+    ("status", "", "own name and fingerprint, prekeys left, what is not confirmed and since when"),
 ];
 
 /// The complete help.
@@ -266,6 +295,11 @@ impl Invocation {
             "register" => register(&matches, operands)?,
             "send" => send(&matches, operands)?,
             "recv" => recv(&matches, operands)?,
+            "contacts" => {
+                no_operands(operands)?;
+                Command::Contacts
+            }
+            "verify" => verify(operands)?,
             "status" => {
                 no_operands(operands)?;
                 Command::Status
@@ -327,7 +361,21 @@ fn send(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Fail
         (None, Some(file)) => Source::File(file.into()),
         (None, None) => Source::Standard,
     };
-    Ok(Command::Send { to, source })
+    let seconds = timeout(matches)?;
+    let wait = match (matches.opt_present("wait-delivered"), seconds) {
+        (true, seconds) => Wait::Delivered(seconds),
+        (false, None) => Wait::Result,
+        (false, Some(_)) => return Err(Failure::usage("-t is for send --wait-delivered, and for recv")),
+    };
+    Ok(Command::Send { to, source, wait })
+}
+
+/// A number is taken in groups, as it is shown.
+fn verify(operands: &[String]) -> Result<Command, Failure> {
+    let (name, code) = operands.split_first().ok_or_else(|| Failure::usage("verify takes a NAME"))?;
+    let code = code.join(" ");
+    let code = (!code.is_empty()).then_some(code);
+    Ok(Command::Verify { name: parse_name(name)?, code })
 }
 
 fn recv(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Failure> {
@@ -337,12 +385,16 @@ fn recv(matches: &getopts::Matches, operands: &[String]) -> Result<Command, Fail
         Some((Ok(count), _)) if count > 0 => Some(count),
         Some((_, text)) => return Err(Failure::usage(format!("-n takes a count from 1 on, not '{text}'"))),
     };
-    let seconds = match matches.opt_str("timeout").map(|text| (parse_seconds(&text), text)) {
-        None => None,
-        Some((Some(seconds), _)) => Some(seconds),
-        Some((None, text)) => return Err(Failure::usage(format!("-t takes seconds, not '{text}'"))),
-    };
+    let seconds = timeout(matches)?;
     Ok(Command::Recv { count, seconds, json: matches.opt_present("json") })
+}
+
+fn timeout(matches: &getopts::Matches) -> Result<Option<Duration>, Failure> {
+    match matches.opt_str("timeout").map(|text| (parse_seconds(&text), text)) {
+        None => Ok(None),
+        Some((Some(seconds), _)) => Ok(Some(seconds)),
+        Some((None, text)) => Err(Failure::usage(format!("-t takes seconds, not '{text}'"))),
+    }
 }
 
 fn parse_seconds(text: &str) -> Option<Duration> {

@@ -262,7 +262,7 @@ pub(super) fn is_final(lost: &Lost) -> bool {
 }
 
 /// A flag that SIGINT and SIGTERM set; a second one kills.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))

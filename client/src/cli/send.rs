@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::sync::atomic::Ordering;
 
 use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
 use e2e_protocol::e2e::{Kind, Plaintext};
@@ -11,9 +12,9 @@ use rand_chacha::ChaCha20Rng;
 
 use super::failure::{Exit, Failure};
 use super::open_home;
-use super::options::{Options, Source};
+use super::options::{self, Options, Source};
 use super::progress::Progress;
-use super::receive::is_final;
+use super::receive::{is_final, stop_flag};
 use super::register::connect_failure;
 use crate::engine::{Config, Drop, End, Event, Fate, Receiving, Wait};
 use crate::host::{Host, HostError, Lost, now_ms};
@@ -32,7 +33,13 @@ struct Recipient {
     fate: Option<Fate>,
 }
 
-pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Source) -> Result<(), Failure> {
+pub(super) fn run(
+    options: &Options,
+    rng: ChaCha20Rng,
+    to: &[Name],
+    source: &Source,
+    wait: options::Wait,
+) -> Result<(), Failure> {
     let server = options.server()?;
     let home = open_home(&options.home)?;
     let config = Config { send: true, receive: Receiving::Notices, ..Config::default() };
@@ -51,7 +58,16 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Sou
         let events = host.step(u64::MAX)?;
         note(&mut recipients, events, &mut progress);
     }
-    let deadline_ms = now_ms().saturating_add(RESULT_MS_MAX);
+    let patience_ms = match wait {
+        options::Wait::Result => RESULT_MS_MAX,
+        options::Wait::Delivered(None) => u64::MAX,
+        options::Wait::Delivered(Some(time)) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+    };
+    let until_delivered = wait != options::Wait::Result;
+    let deadline_ms = now_ms().saturating_add(patience_ms);
+    // Whoever stops waiting is told how far it came.
+    let stop = if until_delivered { Some(stop_flag()?) } else { None };
+    let is_stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
     for name in to {
         let plaintext = Plaintext::new(Kind::Text, text.clone().into_bytes(), now_ms(), host.rng());
         let (id, events) = host.turn(|engine, turn| engine.handle_message(turn, *name, plaintext))?;
@@ -59,8 +75,11 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Sou
         note(&mut recipients, events, &mut progress);
     }
     let mut failure = None;
-    while now_ms() < deadline_ms && !is_over(&host, &recipients, deadline_ms) {
-        progress.say("waiting for the relay");
+    while now_ms() < deadline_ms
+        && !is_stopped()
+        && !is_over(&host, &recipients, until_delivered, deadline_ms)
+    {
+        progress.say(if until_delivered { "waiting for the recipients" } else { "waiting for the relay" });
         match host.step(deadline_ms) {
             Ok(events) => note(&mut recipients, events, &mut progress),
             Err(HostError::Lost(lost)) if is_final(&lost) && !is_replaced(&lost) => {
@@ -77,7 +96,8 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Sou
     progress.clear();
     let events = host.finish()?;
     note(&mut recipients, events, &mut progress);
-    let worst = recipients.iter().map(report).max().unwrap_or(Exit::Done);
+    let worst = recipients.iter().map(|recipient| report(recipient, until_delivered)).max();
+    let worst = worst.unwrap_or(Exit::Done);
     match failure {
         Some(failure) => Err(failure),
         None if worst == Exit::Done => Ok(()),
@@ -101,10 +121,11 @@ fn reconnect(host: &mut Host<'_>, server: &Server) -> Result<(), Failure> {
 }
 
 /// Whether nothing more is to be expected before the deadline.
-fn is_over(host: &Host<'_>, recipients: &[Recipient], deadline_ms: u64) -> bool {
+fn is_over(host: &Host<'_>, recipients: &[Recipient], until_delivered: bool, deadline_ms: u64) -> bool {
     let settled = |recipient: &Recipient| match &recipient.fate {
         None => false,
-        Some(Fate::Collected | Fate::Stored | Fate::Dropped(_)) => true,
+        Some(Fate::Collected | Fate::Dropped(_)) => true,
+        Some(Fate::Stored) => !until_delivered,
         Some(Fate::Waits { until_ms, .. }) => *until_ms >= deadline_ms,
     };
     recipients.iter().all(settled) && !host.engine().is_sending()
@@ -159,10 +180,11 @@ pub(super) fn report_earlier(to: &Name, fate: &Fate) {
 }
 
 /// Prints a recipient's result line; gives what it is worth.
-fn report(recipient: &Recipient) -> Exit {
+fn report(recipient: &Recipient, until_delivered: bool) -> Exit {
     let name = &recipient.name;
     let (line, exit) = match &recipient.fate {
         Some(Fate::Collected) => ("collected".to_owned(), Exit::Done),
+        Some(Fate::Stored) if until_delivered => ("stored, and not collected yet".to_owned(), Exit::TryAgain),
         Some(Fate::Stored) => ("stored".to_owned(), Exit::Done),
         Some(Fate::Waits { why, .. }) => {
             let changed = matches!(why, Wait::KeyChanged { .. });

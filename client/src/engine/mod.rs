@@ -8,8 +8,10 @@
 //! from the state in every turn, because another process of the same home may have changed it.
 //!
 //! Where to go next: [`turn`] for the unit of work, `login`, `mailbox` (receiving), `dispatch`
-//! (sending), [`outbox`] (the policy for what came of a message), `directory`, `upkeep` (prekeys).
+//! (sending), [`outbox`] (the policy for what came of a message), `directory`, `upkeep` (keys made
+//! ahead), `contacts`.
 
+mod contacts;
 mod directory;
 mod dispatch;
 mod event;
@@ -20,6 +22,7 @@ pub mod outbox;
 mod turn;
 mod upkeep;
 
+pub use contacts::Contact;
 pub use event::{Drop, End, Event, Fate, Wait};
 pub use turn::{Output, Turn};
 

@@ -35,5 +35,8 @@ pub(crate) fn number((identity, name): (&Modulus, &Name)) -> String {
     let groups = DIGITS / GROUP_DIGITS;
     let hash = hasher.finalize();
     let value = |group: &[u8]| group.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    hash.chunks_exact(GROUP_BYTES).take(groups).map(|group| format!("{:05}", value(group) % 100_000)).collect()
+    hash.chunks_exact(GROUP_BYTES)
+        .take(groups)
+        .map(|group| format!("{:05}", value(group) % 100_000))
+        .collect()
 }

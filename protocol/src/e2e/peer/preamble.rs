@@ -36,8 +36,8 @@ pub(super) struct Candidate {
 pub(super) enum Opens {
     /// Nothing new: session and epoch stand.
     Nothing,
-    Session(NewSession),
-    Epoch(NewEpoch),
+    Session(Box<NewSession>),
+    Epoch(Box<NewEpoch>),
 }
 
 /// A session that the envelope's INIT starts.
@@ -98,7 +98,7 @@ impl Peer {
         let session = Session::accept(th, start, now_ms);
         let chain = session.chain(0).cloned();
         let opk = init.one_time.map(|(opk, _)| opk);
-        let opens = Opens::Session(NewSession { session, identity: *init.identity, opk });
+        let opens = Opens::Session(Box::new(NewSession { session, identity: *init.identity, opk }));
         Ok(Candidate { th, chain, opens })
     }
 
@@ -161,7 +161,7 @@ pub(super) fn follow(
         }
     };
     let chain = Some(Chain::new(secrets.chain_key.clone()));
-    let opens = Opens::Epoch(NewEpoch { secrets, ratchet: *step.ratchet, hash });
+    let opens = Opens::Epoch(Box::new(NewEpoch { secrets, ratchet: *step.ratchet, hash }));
     Ok(Candidate { th: session.th, chain, opens })
 }
 

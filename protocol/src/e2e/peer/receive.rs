@@ -113,8 +113,8 @@ impl Peer {
         // (5) From here on the number is used up, whatever comes.
         let closed = match opens {
             Opens::Nothing => 0,
-            Opens::Session(new) => self.begin_session(new, inbox),
-            Opens::Epoch(new) => self.begin_epoch(new, inbox, &envelope, now_ms),
+            Opens::Session(new) => self.begin_session(*new, inbox),
+            Opens::Epoch(new) => self.begin_epoch(*new, inbox, &envelope, now_ms),
         };
         let missing = closed + self.use_up(place, advanced, inbox.preambles, now_ms);
         let plaintext = self.finish(inbox, &envelope, (&th, &context), &message_key, rng);
