@@ -17,7 +17,9 @@
 //! | `session`, `skipped`, `records`, `peer` | what is kept |
 //! | `pace`, `init_memory`, `limits` | what is not allowed |
 //! | `receipt`, `reject` | how it ends |
+//! | `at_rest` | state files under a passphrase |
 
+pub mod at_rest;
 mod bundle;
 mod cbc;
 mod chain;

@@ -20,25 +20,25 @@ use crate::login::notation::sha256;
 use crate::login::{Login, LoginError, Purpose, fingerprint, key_id, public_key};
 use crate::login::{token_proof, verify_login, verify_token_proof};
 
-struct Vector(HashMap<String, String>);
+pub(super) struct Vector(HashMap<String, String>);
 
 impl Vector {
-    fn load(path: &str) -> Self {
+    pub(super) fn load(path: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/crypto");
         let text = fs::read_to_string(folder.join(path)).unwrap();
         let pairs = text.lines().map(|line| line.split_once(':').unwrap());
         Self(pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect())
     }
 
-    fn get(&self, key: &str) -> &str {
+    pub(super) fn get(&self, key: &str) -> &str {
         self.0.get(key).unwrap_or_else(|| panic!("no {key}"))
     }
 
-    fn bytes(&self, key: &str) -> Vec<u8> {
+    pub(super) fn bytes(&self, key: &str) -> Vec<u8> {
         unhex(self.get(key))
     }
 
-    fn array<const N: usize>(&self, key: &str) -> [u8; N] {
+    pub(super) fn array<const N: usize>(&self, key: &str) -> [u8; N] {
         array(self.get(key))
     }
 }
