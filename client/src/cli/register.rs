@@ -27,7 +27,7 @@ pub(super) fn run(
     token: Option<&str>,
 ) -> Result<(), Failure> {
     let server = options.server()?;
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let mut progress = Progress::new();
     let was_registered = prepare(&home, &mut rng, name, &mut progress)?;
 

@@ -32,9 +32,14 @@ struct Recipient {
     fate: Option<Fate>,
 }
 
-pub(super) fn run(options: &Options, rng: ChaCha20Rng, to: &[Name], source: &Source) -> Result<(), Failure> {
+pub(super) fn run(
+    options: &Options,
+    mut rng: ChaCha20Rng,
+    to: &[Name],
+    source: &Source,
+) -> Result<(), Failure> {
     let server = options.server()?;
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let config = Config { send: true, receive: Receiving::Notices, ..Config::default() };
     let (mut host, events) = Host::start(&home, rng, config)?;
     let mut progress = Progress::new();

@@ -13,8 +13,8 @@ use crate::host::{Host, HostError};
 use crate::net::Server;
 use crate::state::{Disk, Folder, OutboxItem, Transaction};
 
-pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
-    let home = open_home(&options.home)?;
+pub(super) fn run(options: &Options, mut rng: ChaCha20Rng) -> Result<(), Failure> {
+    let home = open_home(options, &mut rng)?;
     let (mut host, _) = Host::start(&home, rng, Config::default())?;
     let mut text = String::new();
     let account = *host.engine().account();
@@ -27,6 +27,7 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
         line("relay", &registered.relay_id.to_string());
     }
     line("outbox", &outbox(&home)?);
+    line("passphrase", if home.is_protected() { "set" } else { "none" });
 
     let asked = options
         .server

@@ -36,9 +36,6 @@ const PARALLELISM: u32 = 1;
 /// T(label), log2N, salt, iv.
 const HEADER_BYTES: usize = 1 + LABEL.len() + 1 + SALT_BYTES + BLOCK_BYTES;
 
-/// The least that is longer than its content: header, one byte of padding, tag.
-pub const PROTECTED_OVERHEAD_BYTES_MIN: usize = HEADER_BYTES + 1 + HASH_BYTES;
-
 /// Why a protected file, or keys for it, can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtRestError {
@@ -116,15 +113,13 @@ impl StateKeys {
     pub fn derive(passphrase: &[u8], parameters: KeyParameters) -> Result<Self, AtRestError> {
         parameters.check()?;
         let log2_n = parameters.log2_n;
-        let costs =
-            Params::new(log2_n, BLOCK_SIZE, PARALLELISM).map_err(|_| AtRestError::Cost(log2_n))?;
+        let costs = Params::new(log2_n, BLOCK_SIZE, PARALLELISM).map_err(|_| AtRestError::Cost(log2_n))?;
         let mut okm = [[0; HASH_BYTES]; 2];
         // 64 bytes are always possible; were they not, no key of zeros may come of it.
         scrypt(passphrase, &parameters.salt, &costs, okm.as_flattened_mut())
             .map_err(|_| AtRestError::Cost(log2_n))?;
         let [first, second] = &mut okm;
-        let keys =
-            Self { parameters, encryption: Secret::take(first), authentication: Secret::take(second) };
+        let keys = Self { parameters, encryption: Secret::take(first), authentication: Secret::take(second) };
         okm.zeroize();
         Ok(keys)
     }
