@@ -30,7 +30,7 @@ pub(super) fn export(options: &Options, mut rng: ChaCha20Rng, to: &Path) -> Resu
     tell!("exported {name} to {}", to.display());
     tell!("fingerprint {}", export.identity.fingerprint());
     tell!(
-        "it holds no sessions, prekeys or messages: {} messages without a receipt and {} not shown stay in this home",
+        "it holds no sessions, prekeys or messages; in this home stay: {} without a receipt in the outbox, {} not shown",
         left.outbox,
         left.inbox
     );

@@ -106,7 +106,7 @@ pub struct StateKeys {
 
 impl StateKeys {
     /// `K_enc || K_mac = scrypt(passphrase, salt, 2^log2N, 8, 1)`, 64 bytes. With [`LOG2_N`] it takes
-    /// some 0.1 s and 32 MiB.
+    /// some 0.1 s and 32 MiB, which are given back as they are: keys stay in memory anyway.
     ///
     /// # Errors
     /// [`AtRestError::Cost`], before any work.
