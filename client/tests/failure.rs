@@ -8,6 +8,7 @@ use e2e_client::cli::failure::{Exit, Failure};
 use e2e_client::engine::{End, StartError};
 use e2e_client::host::{HostError, Lost};
 use e2e_client::state::StateError;
+use e2e_client::state::permissions::Exposure;
 use e2e_protocol::ids::RelayId;
 use e2e_protocol::wire::{Code, ErrorCode};
 
@@ -57,12 +58,37 @@ fn every_failure_of_the_state_has_its_exit_code() {
         (full, 73, "cannot write peers/bob: No space left on device"),
         (StateError::Corrupt { path: "identity".into() }, 65, "identity is damaged"),
         (newer, 65, "version 2"),
+        (StateError::Cost { path: "passphrase".into(), log2_n: 40 }, 65, "2^40"),
+        (StateError::WrongPassphrase, 77, "the passphrase is wrong"),
+        (StateError::KeysChanged, 75, "while this command was running"),
+        (StateError::Busy, 75, "another e2e-client"),
     ] {
         let failure = Failure::from(error);
         assert_eq!(failure.exit.number(), code);
         assert!(failure.error.unwrap().contains(said));
     }
     assert_eq!(Failure::from(StartError::NotRegistered).exit.number(), 77);
+}
+
+#[test]
+fn exposed_files_come_with_the_command_that_closes_them() {
+    let failure = |path: &str, why| Failure::from(StateError::Exposed { path: path.into(), why });
+    for (path, why, said, hint) in [
+        (
+            "/h/identity",
+            Exposure::FileMode(0o644),
+            "/h/identity is open to other users (mode 0644)",
+            "chmod 600 /h/identity",
+        ),
+        ("/h/it's mine", Exposure::FolderMode(0o750), "(mode 0750)", r"chmod 700 '/h/it'\''s mine'"),
+        ("/h/lock", Exposure::Owner(12_345, 0o600), "(uid 12345, mode 0600)", "as its owner"),
+        ("/h/account", Exposure::Link, "/h/account is a symbolic link", "put back"),
+    ] {
+        let failure = failure(path, why);
+        assert_eq!(failure.exit.number(), 77);
+        assert!(failure.error.as_ref().unwrap().contains(said), "{failure:?}");
+        assert!(failure.hint.as_ref().unwrap().contains(hint), "{failure:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e_client::cli::failure::Exit;
-use e2e_client::cli::options::{Command, Invocation, Options, Source, Wait, help};
+use e2e_client::cli::options::{Command, Invocation, Options, PassphraseFiles, Source, Wait, help};
 
 fn parse_with(line: &str, environment: &[(&str, &str)]) -> Result<Options, String> {
     let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
@@ -72,6 +72,23 @@ fn takes_every_form_of_each_command() {
     assert_eq!(command("verify bob"), verify(None));
     assert_eq!(command("verify bob 12345 67890"), verify(Some("12345 67890")));
     assert_eq!(command("status"), Command::Status);
+    assert_eq!(command("passphrase"), Command::Passphrase { remove: false });
+    assert_eq!(command("passphrase --remove"), Command::Passphrase { remove: true });
+    assert_eq!(command("export f"), Command::Export { file: "f".into() });
+    assert_eq!(command("import f"), Command::Import { file: "f".into() });
+}
+
+#[test]
+fn finds_passphrase_files_in_the_environment() {
+    let set = [
+        ("E2E_PASSPHRASE_FILE", "/a"),
+        ("E2E_NEW_PASSPHRASE_FILE", "/b"),
+        ("E2E_EXPORT_PASSPHRASE_FILE", ""),
+        ("HOME", "/h"),
+    ];
+    let files = parse_with("status", &set).unwrap().passphrases;
+    let expected = PassphraseFiles { current: Some("/a".into()), new: Some("/b".into()), export: None };
+    assert_eq!(files, expected);
 }
 
 #[test]
@@ -99,6 +116,10 @@ fn refuses_wrong_command_lines() {
         ("recv -m x", "--message is an option of send"),
         ("status --json", "--json is an option of recv"),
         ("status x", "'x'"),
+        ("passphrase secret", "'secret'"),
+        ("status --remove", "--remove is an option of passphrase"),
+        ("export", "takes a FILE"),
+        ("import a b", "'b'"),
         ("recv --bogus", "bogus"),
         ("-s", "s"),
         ("-s host:99999 status", "'host:99999'"),
@@ -150,6 +171,14 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
         "contacts",
         "verify NAME [NUMBER]",
         "status",
+        "passphrase",
+        "--remove",
+        "export FILE",
+        "import FILE",
+        "$E2E_PASSPHRASE_FILE",
+        "$E2E_NEW_PASSPHRASE_FILE",
+        "$E2E_EXPORT_PASSPHRASE_FILE",
+        "32 MiB",
         "$E2E_SERVER",
         "$E2E_HOME",
         "$XDG_DATA_HOME",
@@ -172,7 +201,7 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
 fn every_option_that_help_mentions_is_taken() {
     let help = help();
     let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
-    assert_eq!(options.len(), 14);
+    assert_eq!(options.len(), 15);
     for option in options {
         let arguments = ["recv".into(), OsString::from(option), "1".into()];
         if let Err(failure) = Invocation::parse(&arguments, |_| None) {

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use e2e_client::state::account::Registered;
 use e2e_client::state::memory::Unsynced;
+use e2e_client::state::permissions::Exposure;
 use e2e_client::state::{Account, Disk, Folder, Home, Key, MemoryDisk, StateError, Transaction};
 use e2e_protocol::e2e::Profile;
 use e2e_protocol::ids::{Lane, Name, Number, RelayId, Uid};
@@ -188,7 +189,7 @@ fn reports_a_flipped_bit_in_every_byte() {
         match error {
             StateError::Newer { version, .. } => assert_eq!((at, version), (0, 0x81)),
             StateError::Corrupt { path } => assert_eq!(path, "identity"),
-            StateError::Io { .. } => panic!("{error}"),
+            _ => panic!("{error}"),
         }
         assert_eq!(disk.files()["identity"], bad, "what can't be read must be left alone");
     }
@@ -317,6 +318,59 @@ fn directory_with_other_things_is_refused_and_left_alone() {
     assert_eq!(Home::open(&scratch.0).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
     assert_eq!(fs::metadata(&scratch.0).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn file_or_folder_that_others_can_reach_is_refused() {
+    let scratch = Scratch::new();
+    let home = Home::open(&scratch.0).unwrap();
+    let mut tx = Transaction::begin(&home).unwrap();
+    put(&mut tx, A, b"secret");
+    tx.commit().unwrap();
+    let path = scratch.0.join("identity");
+    let error = || Transaction::begin(&home).unwrap().read(&A).unwrap_err();
+    let mode = |path: &PathBuf, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+
+    for bad in [0o640, 0o604, 0o620, 0o601, 0o666] {
+        mode(&path, bad);
+        let error = error();
+        assert!(
+            matches!(&error, StateError::Exposed { path: found, why } if *found == path && *why == Exposure::FileMode(bad)),
+            "{error}"
+        );
+    }
+    for good in [0o600, 0o400] {
+        mode(&path, good);
+        assert_eq!(get(&home, A).unwrap(), b"secret");
+    }
+
+    let elsewhere = scratch.0.join("elsewhere");
+    fs::rename(&path, &elsewhere).unwrap();
+    symlink(&elsewhere, &path).unwrap();
+    assert!(matches!(error(), StateError::Exposed { why: Exposure::Link, .. }));
+    // Nor is written through one.
+    let temporary = scratch.0.join(".identity");
+    symlink(&elsewhere, &temporary).unwrap();
+    let mut tx = Transaction::begin(&home).unwrap();
+    put(&mut tx, A, b"other");
+    assert!(matches!(tx.commit(), Err(StateError::Exposed { why: Exposure::Link, .. })));
+    fs::remove_file(&temporary).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(error(), StateError::Exposed { why: Exposure::NoFile, .. }));
+
+    mode(&scratch.0.join("lock"), 0o644);
+    assert!(matches!(Transaction::begin(&home).err(), Some(StateError::Exposed { .. })));
+    mode(&scratch.0.join("lock"), 0o600);
+
+    let folder = scratch.0.join("outbox");
+    let opened = || Home::open(&scratch.0).unwrap_err().downcast::<StateError>().unwrap();
+    mode(&folder, 0o750);
+    assert!(matches!(opened(), StateError::Exposed { why: Exposure::FolderMode(0o750), .. }));
+    mode(&folder, 0o700);
+    fs::rename(&folder, scratch.0.join("aside")).unwrap();
+    symlink(scratch.0.join("aside"), &folder).unwrap();
+    assert!(matches!(opened(), StateError::Exposed { why: Exposure::NoFolder, .. }));
 }
 
 #[test]

@@ -371,12 +371,13 @@ impl Default for World {
     }
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory with all that is in it, and their modes.
 ///
 /// # Panics
 /// If the disk fails.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
+    fs::set_permissions(to, fs::metadata(from).expect("a directory").permissions()).expect("a mode");
     for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {

@@ -16,7 +16,7 @@ const GROUPS_PER_LINE: usize = 4;
 const GROUP_DIGITS: usize = 5;
 
 pub(super) fn list(options: &Options, mut rng: ChaCha20Rng) -> Result<(), Failure> {
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let mut turn = Turn::begin(&home, now_ms(), &mut rng)?;
     if Account::load(&turn.state)?.is_none() {
         return Err(not_registered());
@@ -40,7 +40,7 @@ pub(super) fn verify(
     name: &Name,
     code: Option<&str>,
 ) -> Result<(), Failure> {
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let mut turn = Turn::begin(&home, now_ms(), &mut rng)?;
     if Account::load(&turn.state)?.is_none() {
         return Err(not_registered());

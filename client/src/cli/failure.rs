@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use e2e_protocol::wire::ErrorCode;
@@ -12,6 +13,7 @@ use crate::engine::{End, StartError};
 use crate::host::{HostError, Lost};
 use crate::net::Server;
 use crate::state::StateError;
+use crate::state::permissions::{Exposure, FILE_MODE, FOLDER_MODE};
 
 /// How the process ends; those of sysexits.h. The order is that of badness: the worst one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +32,7 @@ pub enum Exit {
     CannotWrite,
     /// 76: the relay breaks the protocol.
     Protocol,
-    /// 77: not permitted: name taken, key changed, not registered.
+    /// 77: not permitted: name taken, key changed, not registered, wrong passphrase, exposed files.
     NotPermitted,
 }
 
@@ -117,7 +119,41 @@ impl From<StateError> for Failure {
             StateError::Newer { .. } => {
                 Self::new(Exit::BadData, error).hint("it was left as it is; use the newer client")
             }
+            StateError::Cost { .. } => Self::new(Exit::BadData, error)
+                .hint("no client wrote that; restore a copy of the whole directory, or use another with -H"),
+            StateError::Exposed { ref path, why } => {
+                let hint = repair(path, why);
+                Self::new(Exit::NotPermitted, error).hint(hint)
+            }
+            StateError::WrongPassphrase => Self::new(Exit::NotPermitted, error),
+            StateError::KeysChanged => Self::new(Exit::TryAgain, error).hint("start it again"),
+            StateError::Busy => {
+                Self::new(Exit::TryAgain, error).hint("end it first, or wait for its end, then try again")
+            }
         }
+    }
+}
+
+/// What makes a file usable that others could read or change.
+fn repair(path: &Path, why: Exposure) -> String {
+    let word = shell_word(&path.to_string_lossy());
+    match why {
+        Exposure::FileMode(_) => format!("chmod {FILE_MODE:o} {word}"),
+        Exposure::FolderMode(_) => format!("chmod {FOLDER_MODE:o} {word}"),
+        Exposure::Owner(..) => "run e2e-client as its owner, or name another directory with -H DIR".into(),
+        Exposure::Link | Exposure::NoFile | Exposure::NoFolder => {
+            "put back what was there, or name another directory with -H DIR".into()
+        }
+    }
+}
+
+/// As a shell takes it for one word.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-,+:@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
     }
 }
 

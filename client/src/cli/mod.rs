@@ -4,7 +4,8 @@
 //! what `status`, `--help` and `--version` were asked for; everything else goes to standard error.
 //!
 //! Where to go next: [`options`] for the command line and its help, [`failure`] for errors and exit
-//! codes, `show` for how a message looks, and one file for each command.
+//! codes, `show` for how a message looks, `secrets` for where passphrases come from, and one file for
+//! each command.
 
 /// Writes a line to standard error. That nobody reads it any more is no reason to fail.
 macro_rules! tell {
@@ -19,21 +20,28 @@ pub mod options;
 pub mod show;
 
 mod contacts;
+mod passphrase;
 mod progress;
 mod receive;
 mod register;
+mod secrets;
 mod send;
 mod status;
+mod terminal;
+mod transfer;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
 use crate::host::seeded_rng;
-use crate::state::Home;
+use crate::state::{Home, StateError, Vault};
 use failure::{Exit, Failure};
 use options::{Command, Invocation, Options};
+use secrets::Wanted;
 
 /// Runs the command line of the process.
 #[must_use]
@@ -67,14 +75,26 @@ fn run(options: &Options) -> Result<(), Failure> {
         Command::Contacts => contacts::list(options, rng),
         Command::Verify { name, code } => contacts::verify(options, rng, name, code.as_deref()),
         Command::Status => status::run(options, rng),
+        Command::Passphrase { remove } => passphrase::run(options, rng, *remove),
+        Command::Export { file } => transfer::export(options, rng, file),
+        Command::Import { file } => transfer::import(options, rng, file),
     }
 }
 
-fn open_home(path: &Path) -> Result<Home, Failure> {
-    Home::open(path).map_err(|error| {
-        Failure::new(Exit::CannotWrite, format!("cannot use {}: {error}", path.display()))
-            .hint("-H DIR or $E2E_HOME names another directory")
-    })
+/// Opens the home, and asks for its passphrase if it has one.
+fn open_home(options: &Options, rng: &mut ChaCha20Rng) -> Result<Vault<Home>, Failure> {
+    let path = &options.home;
+    let home = Home::open(path).map_err(|error| match error.downcast::<StateError>() {
+        Ok(error) => error.into(),
+        Err(error) => Failure::new(Exit::CannotWrite, format!("cannot use {}: {error}", path.display()))
+            .hint("-H DIR or $E2E_HOME names another directory"),
+    })?;
+    let wanted = Wanted {
+        what: &format!("passphrase of {}", path.display()),
+        file: options.passphrases.current.as_ref(),
+        variable: "E2E_PASSPHRASE_FILE",
+    };
+    Vault::open(home, ChaCha20Rng::from_rng(rng), || wanted.get())
 }
 
 fn start_logging(verbose: usize) {

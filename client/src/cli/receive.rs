@@ -31,13 +31,13 @@ const SLICE_MS: u64 = 100;
 
 pub(super) fn run(
     options: &Options,
-    rng: ChaCha20Rng,
+    mut rng: ChaCha20Rng,
     count: Option<u64>,
     seconds: Option<Duration>,
     json: bool,
 ) -> Result<(), Failure> {
     let server = options.server()?;
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let stop = stop_flag()?;
     let config = Config {
         receive: Receiving::Messages,

@@ -29,7 +29,7 @@ pub(super) fn run(
     profile: Option<Profile>,
 ) -> Result<(), Failure> {
     let server = options.server()?;
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let mut progress = Progress::new();
     let was_registered = prepare(&home, &mut rng, name, profile, &mut progress)?;
 

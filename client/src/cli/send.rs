@@ -35,13 +35,13 @@ struct Recipient {
 
 pub(super) fn run(
     options: &Options,
-    rng: ChaCha20Rng,
+    mut rng: ChaCha20Rng,
     to: &[Name],
     source: &Source,
     wait: options::Wait,
 ) -> Result<(), Failure> {
     let server = options.server()?;
-    let home = open_home(&options.home)?;
+    let home = open_home(options, &mut rng)?;
     let config = Config { send: true, receive: Receiving::Notices, ..Config::default() };
     let (mut host, events) = Host::start(&home, rng, config)?;
     let mut progress = Progress::new();

@@ -16,8 +16,8 @@ use crate::host::{Host, HostError, now_ms};
 use crate::net::Server;
 use crate::state::{Disk, Folder, OutboxItem, Transaction};
 
-pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
-    let home = open_home(&options.home)?;
+pub(super) fn run(options: &Options, mut rng: ChaCha20Rng) -> Result<(), Failure> {
+    let home = open_home(options, &mut rng)?;
     let (mut host, _) = Host::start(&home, rng, Config::default())?;
     let mut text = String::new();
     let account = *host.engine().account();
@@ -33,6 +33,7 @@ pub(super) fn run(options: &Options, rng: ChaCha20Rng) -> Result<(), Failure> {
     for unconfirmed in outbox(&home)? {
         line("outbox", &unconfirmed);
     }
+    line("passphrase", if home.is_protected() { "set" } else { "none" });
 
     let asked = options
         .server

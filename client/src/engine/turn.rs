@@ -16,8 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use super::event::{End, Event};
-use crate::state::codec::{Reader, Writer};
-use crate::state::{Disk, Folder, Key, StateError, Transaction};
+use crate::state::{Disk, Folder, Key, PeerItem, StateError, Transaction};
 
 /// What a turn gives out once it is durable.
 #[derive(Default)]
@@ -57,11 +56,9 @@ struct OpenRatchets {
     before: Zeroizing<Vec<u8>>,
 }
 
-/// A contact: what the relay calls it, its sessions, and what was received from it.
-pub(super) struct OpenPeer {
-    /// Under which it is sent to; [`Uid::NONE`] if that is to be looked up.
-    pub(super) uid: Uid,
-    pub(super) peer: Peer,
+/// A contact, and what was received from it.
+struct OpenPeer {
+    item: PeerItem,
     /// Loaded when the first message comes.
     records: Option<Records>,
     before: Zeroizing<Vec<u8>>,
@@ -180,11 +177,11 @@ impl<'a> Turn<'a> {
     }
 
     /// A contact, a new one if need be, and the random source beside it.
-    pub(super) fn peer(&mut self, name: &Name) -> Result<(&mut OpenPeer, &mut ChaCha20Rng), StateError> {
+    pub(super) fn peer(&mut self, name: &Name) -> Result<(&mut PeerItem, &mut ChaCha20Rng), StateError> {
         self.open_peer(name)?;
         let Self { peers, rng, .. } = self;
         let open = peers.entry(*name).or_insert_with(|| OpenPeer::new(*name));
-        Ok((open, rng))
+        Ok((&mut open.item, rng))
     }
 
     /// The ratchet keys made ahead.
@@ -202,7 +199,7 @@ impl<'a> Turn<'a> {
         self.open_ratchets()?;
         let Self { peers, ratchets, rng, .. } = self;
         let open = peers.entry(*name).or_insert_with(|| OpenPeer::new(*name));
-        Ok((&mut open.peer, &mut ratchets.get_or_insert_with(OpenRatchets::none).keys, rng))
+        Ok((&mut open.item.peer, &mut ratchets.get_or_insert_with(OpenRatchets::none).keys, rng))
     }
 
     /// All that receiving from a contact takes: the contact, what was received from it, the prekeys.
@@ -221,7 +218,7 @@ impl<'a> Turn<'a> {
         }
         let records = open.records.get_or_insert_with(Records::new);
         let prekeys = &mut prekeys.get_or_insert_with(OpenPrekeys::none).prekeys;
-        Ok((&mut open.peer, records, prekeys, rng))
+        Ok((&mut open.item.peer, records, prekeys, rng))
     }
 
     /// Adds a record to what was received from a contact.
@@ -304,26 +301,18 @@ impl OpenPeer {
     /// A contact that nothing is kept of. What it encodes to is what it is compared with: it is not
     /// written unless something comes of it.
     fn new(name: Name) -> Self {
-        let mut open =
-            Self { uid: Uid::NONE, peer: Peer::new(name), records: None, before: Zeroizing::default() };
+        let item = PeerItem { uid: Uid::NONE, peer: Peer::new(name) };
+        let mut open = Self { item, records: None, before: Zeroizing::default() };
         open.before = open.encode();
         open
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let peer = self.peer.encode();
-        let mut out = Writer::with_capacity(peer.len() + 12);
-        out.u64(self.uid.0);
-        out.bytes(&peer);
-        out.finish()
+        self.item.encode()
     }
 
     fn decode(before: Zeroizing<Vec<u8>>, name: &Name) -> Option<Self> {
-        let mut reader = Reader::new(&before);
-        let uid = Uid(reader.u64()?);
-        let peer = Peer::decode(reader.bytes()?).ok()?;
-        let same = peer.name() == name;
-        reader.end(())?;
-        same.then_some(Self { uid, peer, records: None, before })
+        let item = PeerItem::decode(&before, name)?;
+        Some(Self { item, records: None, before })
     }
 }

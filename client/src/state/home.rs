@@ -1,20 +1,19 @@
 //! The home directory on a real disk.
 //!
-//! Owns: modes (0700 and 0600), file locks, and what fsync is done when. Must not know which files
-//! there are. The steps are those of [`Disk`].
+//! Owns: file locks, and what fsync is done when. What it finds is used only as far as
+//! [`permissions`](super::permissions) lets it. Must not know which files there are. The steps are those
+//! of [`Disk`].
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::Folder;
 use super::disk::{Disk, Guard};
-
-const FOLDER_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
+use super::permissions::{FOLDER_MODE, check_folder, check_owner, open_own};
 
 /// The file that is locked for each read-change-write.
 const LOCK: &str = "lock";
@@ -37,7 +36,9 @@ impl Home {
     ///
     /// # Errors
     /// What the disk says; `PermissionDenied` if it is open to other users and can't be closed to them;
-    /// `InvalidInput` if it is a directory with other things in it.
+    /// `InvalidInput` if it is a directory with other things in it; with
+    /// [`StateError::Exposed`](super::StateError::Exposed) inside if it is another user's, or a folder in it is
+    /// open to others.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         refuse_foreign(&root)?;
@@ -45,9 +46,14 @@ impl Home {
         for folder in Folder::ALL {
             let path = if folder == Folder::Top { root.clone() } else { root.join(folder.path()) };
             DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&path)?;
+            if folder != Folder::Top {
+                check_folder(&path)?;
+            }
         }
-        let mode = fs::metadata(&root)?.permissions().mode();
-        if mode & 0o077 != 0 {
+        let metadata = fs::metadata(&root)?;
+        check_owner(&root, &metadata)?;
+        // A home is often made by hand before it is used: that is repaired, and keeps all below it closed.
+        if metadata.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(&root, fs::Permissions::from_mode(FOLDER_MODE))?;
         }
         let home = Self { root };
@@ -63,8 +69,8 @@ impl Home {
 
     fn open_to_lock(&self, path: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-        options.open(self.path(path))
+        options.read(true).write(true).create(true).truncate(false);
+        open_own(&mut options, &self.path(path)).map(|(file, _)| file)
     }
 }
 
@@ -115,14 +121,14 @@ impl Disk for Home {
     }
 
     fn read(&self, path: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        let mut file = match File::open(self.path(path)) {
-            Ok(file) => file,
+        let (mut file, metadata) = match open_own(OpenOptions::new().read(true), &self.path(path)) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         // With room for all of it and one byte more, reading never grows the buffer, and so
         // leaves no copy of a secret behind.
-        let bytes = usize::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::FileTooLarge)?;
+        let bytes = usize::try_from(metadata.len()).map_err(|_| ErrorKind::FileTooLarge)?;
         let mut content = Zeroizing::new(Vec::with_capacity(bytes.saturating_add(1)));
         file.read_to_end(&mut content)?;
         Ok(Some(content))
@@ -141,8 +147,8 @@ impl Disk for Home {
     fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
         crash_point();
         let mut options = OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(FILE_MODE).open(self.path(path))?;
+        options.write(true).create(true).truncate(true);
+        let (mut file, _) = open_own(&mut options, &self.path(path))?;
         file.write_all(content)?;
         file.sync_all()
     }

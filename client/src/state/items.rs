@@ -1,10 +1,10 @@
-//! Messages at rest: on their way in the outbox, and not yet printed in the inbox.
+//! Messages at rest: on their way in the outbox, and not yet printed in the inbox; and contacts.
 //!
-//! Owns: the content of the files in `outbox` and `inbox`. What is done with an outbox item is the
+//! Owns: the content of the files in `outbox`, `inbox` and `peers`. What is done with an outbox item is the
 //! engine's policy (`engine::outbox`).
 
-use e2e_protocol::e2e::{Kind, Plaintext};
-use e2e_protocol::ids::{MessageId, Name, Receipt, SessionId};
+use e2e_protocol::e2e::{Kind, Peer, Plaintext};
+use e2e_protocol::ids::{MessageId, Name, Receipt, SessionId, Uid};
 use zeroize::Zeroizing;
 
 use super::codec::{Reader, Writer};
@@ -143,6 +143,37 @@ impl InboxItem {
         out.name(&self.from);
         write_plaintext(&mut out, &self.plaintext);
         state.write(key, out.finish());
+    }
+}
+
+/// What is kept of a contact in one file: what the relay calls it, and the end-to-end layer's state.
+pub struct PeerItem {
+    /// Under which it is sent to; [`Uid::NONE`] if that is to be looked up.
+    pub uid: Uid,
+    /// Key, sessions, and what of them is open.
+    pub peer: Peer,
+}
+
+impl PeerItem {
+    /// The content of its file.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let peer = self.peer.encode();
+        let mut out = Writer::with_capacity(peer.len() + 12);
+        out.u64(self.uid.0);
+        out.bytes(&peer);
+        out.finish()
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` if it did not, or for another name.
+    #[must_use]
+    pub fn decode(content: &[u8], name: &Name) -> Option<Self> {
+        let mut reader = Reader::new(content);
+        let uid = Uid(reader.u64()?);
+        let peer = Peer::decode(reader.bytes()?).ok()?;
+        let same = peer.name() == name;
+        reader.end(())?;
+        same.then_some(Self { uid, peer })
     }
 }
 

@@ -5,11 +5,9 @@
 //!
 //! A file on disk is `version 1 | tag 1 | CRC-32 of the content 4 | content`.
 //!
-//! A commit of one file: write `.FILE`, rename it to `FILE`, sync the folder. A commit of several:
-//! write all changes to `.commit`, rename it to `commit` and sync (from here on it has happened);
-//! then apply each change as above, remove `commit`, sync. Who takes the lock next and finds `commit`
-//! applies it again first. `commit` is removed durably before the lock is let go: it must never be
-//! played over something newer.
+//! A commit of one file: write `.FILE`, rename it to `FILE`, sync the folder. A commit of several goes
+//! through a redo file, `commit` (see [`redo`](super::redo)). Who takes the lock next and finds it
+//! applies it again first.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +15,13 @@ use zeroize::Zeroizing;
 
 use super::codec::{Reader, Writer};
 use super::disk::{Disk, Guard};
+use super::redo::{self, COMMIT, Change, Content, join};
 use super::{Folder, Key, StateError};
 
 /// The version of every file of the home.
 const VERSION: u8 = 1;
 /// Bytes around a file's content.
 const FRAME_BYTES: usize = 6;
-/// The redo file of a commit over several files, once it has happened.
-const COMMIT: &str = "commit";
-
-type Content = Zeroizing<Vec<u8>>;
 
 /// A locked view of the state, and the changes to it that are not committed yet.
 ///
@@ -106,20 +101,15 @@ impl<'a> Transaction<'a> {
     /// [`StateError`] if the disk refuses. The changes may or may not have happened then; the next
     /// transaction finishes what had begun to.
     pub fn commit(self) -> Result<(), StateError> {
-        let changes: Vec<(String, Option<Content>)> = self
+        let changes: Vec<Change> = self
             .changes
             .iter()
             .map(|(key, change)| (key.path(), change.as_ref().map(|content| frame(key, content))))
             .collect();
         match changes.as_slice() {
             [] => Ok(()),
-            [_] => self.apply(&changes),
-            _ => {
-                self.replace(COMMIT, &encode(&changes))?;
-                self.sync(Folder::Top.path())?;
-                self.apply(&changes)?;
-                self.finish_commit()
-            }
+            [_] => redo::apply(self.disk, &changes),
+            _ => redo::commit(self.disk, VERSION, &changes),
         }
     }
 
@@ -149,49 +139,9 @@ impl<'a> Transaction<'a> {
         let Some(redo) = self.disk.read(COMMIT).map_err(StateError::io("read", COMMIT))? else {
             return Ok(());
         };
-        log::info!("finishing a commit that was cut off");
-        self.apply(&decode(&redo)?)?;
-        self.finish_commit()
+        let changes = redo::decode(&redo, VERSION, |path| Key::from_path(path).is_some())?;
+        redo::play_again(self.disk, &changes)
     }
-
-    fn apply(&self, changes: &[(String, Option<Content>)]) -> Result<(), StateError> {
-        let mut folders: Vec<&str> = Vec::new();
-        for (path, change) in changes {
-            match change {
-                Some(framed) => self.replace(path, framed)?,
-                None => self.disk.remove(path).map_err(StateError::io("remove", path))?,
-            }
-            let folder = split(path).0;
-            if !folders.contains(&folder) {
-                folders.push(folder);
-            }
-        }
-        folders.into_iter().try_for_each(|folder| self.sync(folder))
-    }
-
-    fn replace(&self, path: &str, content: &[u8]) -> Result<(), StateError> {
-        let (folder, file) = split(path);
-        let temporary = join(folder, &format!(".{file}"));
-        self.disk.write(&temporary, content).map_err(StateError::io("write", path))?;
-        self.disk.rename(&temporary, path).map_err(StateError::io("rename", path))
-    }
-
-    fn sync(&self, folder: &str) -> Result<(), StateError> {
-        self.disk.sync(folder).map_err(StateError::io("sync", folder))
-    }
-
-    fn finish_commit(&self) -> Result<(), StateError> {
-        self.disk.remove(COMMIT).map_err(StateError::io("remove", COMMIT))?;
-        self.sync(Folder::Top.path())
-    }
-}
-
-fn split(path: &str) -> (&str, &str) {
-    path.split_once('/').unwrap_or(("", path))
-}
-
-fn join(folder: &str, file: &str) -> String {
-    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 fn frame(key: &Key, content: &[u8]) -> Content {
@@ -217,46 +167,4 @@ fn unframe(key: &Key, framed: &[u8]) -> Result<Content, StateError> {
     } else {
         Err(StateError::corrupt(key))
     }
-}
-
-/// The redo file: version, CRC-32 of the rest, how many, then path, whether there is content, content.
-fn encode(changes: &[(String, Option<Content>)]) -> Content {
-    let content_bytes = |change: &Option<Content>| change.as_ref().map_or(0, |content| content.len());
-    let capacity: usize = changes.iter().map(|(path, change)| 9 + path.len() + content_bytes(change)).sum();
-    let mut body = Writer::with_capacity(capacity + 4);
-    body.u32(u32::try_from(changes.len()).unwrap_or(u32::MAX));
-    for (path, change) in changes {
-        body.bytes(path.as_bytes());
-        body.bool(change.is_some());
-        body.bytes(change.as_ref().map_or(&[], |content| content.as_slice()));
-    }
-    let body = body.finish();
-    let mut writer = Writer::with_capacity(body.len() + 5);
-    writer.u8(VERSION);
-    writer.u32(crc32fast::hash(&body));
-    writer.array(&body);
-    writer.finish()
-}
-
-fn decode(redo: &[u8]) -> Result<Vec<(String, Option<Content>)>, StateError> {
-    let corrupt = || StateError::Corrupt { path: COMMIT.into() };
-    let mut reader = Reader::new(redo);
-    match reader.u8() {
-        Some(VERSION) => {}
-        Some(version) if version > VERSION => return Err(StateError::Newer { path: COMMIT.into(), version }),
-        _ => return Err(corrupt()),
-    }
-    let crc = reader.u32().ok_or_else(corrupt)?;
-    if crc != crc32fast::hash(redo.get(5..).unwrap_or_default()) {
-        return Err(corrupt());
-    }
-    let read = |reader: &mut Reader<'_>| {
-        let path = Key::from_path(std::str::from_utf8(reader.bytes()?).ok()?)?.path();
-        let present = reader.bool()?;
-        let content = Zeroizing::new(reader.bytes()?.to_vec());
-        Some((path, present.then_some(content)))
-    };
-    let count = reader.u32().ok_or_else(corrupt)?;
-    let changes = (0..count).map(|_| read(&mut reader)).collect::<Option<Vec<_>>>().ok_or_else(corrupt)?;
-    reader.end(changes).ok_or_else(corrupt)
 }

@@ -18,7 +18,9 @@
 //! | `number` | what two people compare |
 //! | `pace`, `preamble_memory`, `limits` | what is not allowed |
 //! | `receipt`, `reject` | how it ends |
+//! | `at_rest` | state files under a passphrase |
 
+pub mod at_rest;
 mod bundle;
 mod cbc;
 mod chain;

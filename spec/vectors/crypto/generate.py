@@ -271,6 +271,23 @@ def deriving():
         ("batch signature", pss(BOB[1], opks, Stream("opk").take(32))),
     ])
 
+    # The cost that is written, and a small one for those who test more than that.
+    for name, log2n, path, content in [
+        ("state", 15, "peers/bob", b"what is kept of a contact"),
+        ("state-small", 4, "identity", bytes(range(64))),
+        ("state-empty", 1, "outbox/00000000000000ab-0000000000000001", b""),
+    ]:
+        passphrase, stream = "correct horse battery st\u00e4ple".encode(), Stream("state " + name)
+        salt, iv = stream.take(16), stream.take(16)
+        k_enc, k_mac = state_keys(passphrase, log2n, salt)
+        add(f"derive/{name}", [
+            ("vector", f"derive/{name}"),
+            ("about", "A state file protected with a passphrase."),
+            ("passphrase", passphrase.hex()), ("log2n", log2n), ("salt", salt.hex()), ("iv", iv.hex()),
+            ("path", path), ("content", content.hex()), ("k enc", k_enc.hex()), ("k mac", k_mac.hex()),
+            ("file", state_file(passphrase, log2n, salt, iv, path, content).hex()),
+        ])
+
 
     old, new = ALICE[1], KEYS["carol-ik"]
     signed = roll_bytes("alice", old, new, TIME)

@@ -58,6 +58,23 @@ def plaintext(message_id, kind, time, body, data_bytes=None):
     return out + bytes(data_bytes - 1 - len(out))
 
 
+# ---- At rest ----
+
+
+def state_keys(passphrase, log2n, salt):
+    """K_enc and K_mac. scrypt takes 128 * 8 * N bytes, and its wrapper wants to be told that it may."""
+    memory = 128 * 8 * (2**log2n + 4)
+    okm = hashlib.scrypt(passphrase, salt=salt, n=2**log2n, r=8, p=1, maxmem=memory, dklen=64)
+    return okm[:32], okm[32:]
+
+
+def state_file(passphrase, log2n, salt, iv, path, content):
+    """A protected file that lies at `path`."""
+    k_enc, k_mac = state_keys(passphrase, log2n, salt)
+    file = T("RLY1/state") + u(log2n, 1) + salt + iv + cbc_encrypt_blocks(k_enc, iv, pkcs7(content))
+    return file + M(k_mac, "RLY1/state", path.encode(), file)
+
+
 # ---- Sessions ----
 
 

@@ -8,7 +8,7 @@ use super::Peer;
 use crate::e2e::codec::{Corrupt, Reader, Writer};
 use crate::e2e::pace::Pace;
 use crate::e2e::skipped::SkippedKeys;
-use crate::ids::{Fingerprint, Modulus};
+use crate::ids::{Fingerprint, Modulus, Name};
 use crate::login::fingerprint;
 
 /// What is known of a peer's identity.
@@ -68,6 +68,15 @@ impl Pin {
 }
 
 impl Peer {
+    /// A peer of whom nothing is kept but the key: one that was met on another device.
+    #[must_use]
+    pub fn pinned(name: Name, key: &Modulus, verified: bool) -> Self {
+        let mut peer = Self::new(name);
+        peer.pin.meet(key);
+        peer.pin.verified = verified;
+        peer
+    }
+
     /// The fingerprint of the pinned identity key: that which was met first, or was accepted.
     #[must_use]
     pub fn pin(&self) -> Option<Fingerprint> {

@@ -2,6 +2,7 @@
 //! against ours, and the small rules. What the public interface shows is tested in `protocol/tests`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod at_rest;
 mod derivations;
 mod primitives;
 mod rules;
