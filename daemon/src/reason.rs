@@ -19,7 +19,7 @@ pub enum Reason {
     LingerExpired,
     /// A notice was dropped: the sender's own mailbox is full.
     NoticeMailboxFull,
-    /// A notice was dropped: no memory for it.
+    /// A notice was dropped: no memory for it, or too many were held back.
     NoticeBusy,
     /// A notice was dropped: its thirty days are over.
     NoticeExpired,
