@@ -63,7 +63,7 @@ fn refuses_what_is_no_exported_identity() {
     // Contacts, or a version, that this client doesn't know are not left out.
     let content = keys.open("export", &file).unwrap();
     let count = content.len();
-    for (at, value, newer) in [(0, 2, true), (0, 0, false), (count - 5, 1, true), (count - 1, 1, false)] {
+    for (at, value, newer) in [(0, 2, true), (0, 0, false), (count - 5, 2, true), (count - 1, 1, false)] {
         let mut other = content.to_vec();
         other[at] = value;
         let error = Export::open(&keys.seal("export", &other, &mut rng), b"secret").err().unwrap();

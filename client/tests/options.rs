@@ -201,7 +201,7 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
 fn every_option_that_help_mentions_is_taken() {
     let help = help();
     let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
-    assert_eq!(options.len(), 15);
+    assert_eq!(options.len(), 16);
     for option in options {
         let arguments = ["recv".into(), OsString::from(option), "1".into()];
         if let Err(failure) = Invocation::parse(&arguments, |_| None) {

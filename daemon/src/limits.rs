@@ -18,7 +18,8 @@ pub struct Limits {
     pub names_max: usize,
     /// From a connection's start to its PROOF, milliseconds; then LOGIN_TIMEOUT.
     pub login_ms: u64,
-    /// Signatures verified in one turn of the loop; further logins wait for the next.
+    /// Signatures verified in one turn of the loop; further logins and roll-overs wait for the next. A roll-over
+    /// has two, so that there may be one more.
     pub verifications_per_turn: usize,
     /// Without a byte from a peer for so long, milliseconds: PING. Twice: IDLE_TIMEOUT.
     pub keepalive_ms: u64,
@@ -57,6 +58,8 @@ pub struct Limits {
     pub lanes_max: usize,
     /// Requests to the directory that wait for the store, all connections together. A further one: BUSY.
     pub requests_max: usize,
+    /// Notices that are held back for one name while its roll-over is written. A further one is dropped.
+    pub held_notices_max: usize,
     /// A clean stop takes at most so long, milliseconds.
     pub stop_ms: u64,
 }
@@ -87,6 +90,7 @@ impl Default for Limits {
             lanes_per_name_max: 16,
             lanes_max: 65_536,
             requests_max: 4_096,
+            held_notices_max: 512,
             stop_ms: 10_000,
         }
     }

@@ -19,10 +19,12 @@ pub enum Reason {
     LingerExpired,
     /// A notice was dropped: the sender's own mailbox is full.
     NoticeMailboxFull,
-    /// A notice was dropped: no memory for it.
+    /// A notice was dropped: no memory for it, or too many were held back.
     NoticeBusy,
     /// A notice was dropped: its thirty days are over.
     NoticeExpired,
+    /// A notice was dropped: its recipient's name has a new key, and the message was sent with an older one.
+    NoticeKeyChanged,
     /// A message that was forwarded, reported UNCERTAIN and never acknowledged was let go.
     UncertainLetGo,
     /// A notice was let go because the store failed.
@@ -41,6 +43,7 @@ impl Reason {
             Self::NoticeMailboxFull => "NOTICE_MAILBOX_FULL",
             Self::NoticeBusy => "NOTICE_BUSY",
             Self::NoticeExpired => "NOTICE_EXPIRED",
+            Self::NoticeKeyChanged => "NOTICE_KEY_CHANGED",
             Self::UncertainLetGo => "UNCERTAIN_LET_GO",
             Self::NoticeStoreFailed => "NOTICE_STORE_FAILED",
         }

@@ -39,6 +39,9 @@ pub const BATCH_PREKEYS_MAX: usize = 16;
 /// Most batches of one-time prekeys for one signed prekey; a further one is refused with PREKEYS_FULL.
 pub const BATCHES_MAX: usize = 8;
 
+/// How many roll-overs of a name the relay keeps, and most that ROLLS has; older ones are forgotten.
+pub const ROLL_OVERS_MAX: usize = 8;
+
 /// Most bytes of the text in ERROR; what is longer is cut by the sender.
 pub const ERROR_TEXT_BYTES_MAX: usize = 120;
 

@@ -7,7 +7,8 @@ mod e2e_support;
 use e2e_protocol::e2e::Identity;
 use e2e_protocol::ids::{Fingerprint, Nonce, RelayId};
 use e2e_protocol::login::{
-    LOGIN_BYTES_MAX, Login, LoginError, Purpose, token_proof, verify_login, verify_token_proof,
+    LOGIN_BYTES_MAX, Login, LoginError, Purpose, RollOver, RollOverError, token_proof, verify_login,
+    verify_roll_over, verify_token_proof,
 };
 use e2e_support::{key, name, rng};
 
@@ -69,4 +70,43 @@ fn longest_login_fits() {
     let bytes = login.signed_bytes();
     assert_eq!(bytes.as_bytes().len(), LOGIN_BYTES_MAX);
     assert!(bytes.as_bytes().ends_with(&[9; 32]));
+}
+
+#[test]
+fn roll_over_is_signed_by_both_keys_over_every_field() {
+    let (old, new) = (Identity::from(key("alice-ik")), Identity::from(key("bob-ik")));
+    let alice = name("alice");
+    let roll_over =
+        RollOver { name: &alice, former: old.fingerprint(), fingerprint: new.fingerprint(), time_ms: 7 };
+    let expected = [
+        &b"\x09RLY1/roll\x00\x00\x00\x05alice"[..],
+        &old.fingerprint().0,
+        &new.fingerprint().0,
+        &7_u64.to_be_bytes(),
+    ];
+    assert_eq!(roll_over.signed_bytes().as_bytes(), expected.concat());
+    let by_old = old.sign_roll_over(&roll_over, &mut rng(1));
+    let by_new = new.sign_roll_over(&roll_over, &mut rng(2));
+    let (old, new) = (old.modulus(), new.modulus());
+    assert_eq!(verify_roll_over(&alice, old, new, 7, &by_old, &by_new), Ok(()));
+    let former = Err(RollOverError::BadFormerSignature);
+    assert_eq!(verify_roll_over(&name("alicf"), old, new, 7, &by_old, &by_new), former);
+    assert_eq!(verify_roll_over(&alice, old, new, 8, &by_old, &by_new), former);
+    assert_eq!(verify_roll_over(&alice, new, old, 7, &by_new, &by_old), former, "the other way round");
+    assert_eq!(verify_roll_over(&alice, old, new, 7, &by_new, &by_new), former);
+    let one_only = verify_roll_over(&alice, old, new, 7, &by_old, &by_old);
+    assert_eq!(one_only, Err(RollOverError::BadSignature));
+    let same = verify_roll_over(&alice, old, old, 7, &by_old, &by_old);
+    assert_eq!(same, Err(RollOverError::SameKey));
+    let mut even = *new;
+    even[255] &= 0xfe;
+    assert_eq!(verify_roll_over(&alice, old, &even, 7, &by_old, &by_new), Err(RollOverError::BadModulus));
+    assert_eq!(verify_roll_over(&alice, &even, new, 7, &by_old, &by_new), Err(RollOverError::BadModulus));
+}
+
+#[test]
+fn longest_roll_over_fits() {
+    let (a, b) = (Fingerprint([8; 32]), Fingerprint([9; 32]));
+    let roll_over = RollOver { name: &name(&"a".repeat(32)), former: &a, fingerprint: &b, time_ms: u64::MAX };
+    assert!(roll_over.signed_bytes().as_bytes().ends_with(&[0xff; 8]));
 }

@@ -83,6 +83,7 @@ fn the_table_of_limits_is_the_codes() {
         ("| receipts in ACK and RESULT, numbers in RESULT | {} |", usize::from(limits::RANGE_COUNT_MAX)),
         ("| time to live | {} s (30 days) |", usize::try_from(limits::TTL_SECONDS_MAX).unwrap()),
         ("| numbers remembered in a lane | {} |", usize::try_from(limits::LANE_WINDOW).unwrap()),
+        ("| roll-overs kept of a name | {} |", limits::ROLL_OVERS_MAX),
         ("| requests without an answer | {} a connection |", usize::from(limits::REQUESTS_PENDING_MAX)),
     ] {
         let row = row.replace("{}", &with_commas(value));

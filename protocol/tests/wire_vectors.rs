@@ -187,7 +187,7 @@ fn every_result_and_receive_value_has_a_vector() {
     assert_eq!(values("PROOF", "receive"), set(&["0", "1", "2"]));
     assert_eq!(values("HELLO", "purpose"), set(&["1", "2"]));
     assert_eq!(values("CHALLENGE", "registration"), set(&["0", "1", "2"]));
-    assert_eq!(values("LOOKUP", "want"), set(&["1", "2", "3"]));
+    assert_eq!(values("LOOKUP", "want"), set(&["1", "2", "3", "4"]));
     assert_eq!(values("ENTRY", "parts"), set(&["0", "1", "2"]));
     assert_eq!(values("PUBLISH", "parts"), set(&["1", "2", "3"]));
     assert_eq!(values("ERROR", "closes"), set(&["0", "1"]));
@@ -378,6 +378,24 @@ fn fields(frame: &Frame<'_>) -> Vec<(String, String)> {
             f.text("request", published.request);
             f.bytes("signed_prekey_kid", &published.signed_prekey.0);
             f.text("prekeys_left", published.prekeys_left);
+        }
+        Frame::Roll(roll) => {
+            f.text("request", roll.request);
+            f.text("time", roll.roll_over.time_ms);
+            f.bytes("identity_key", roll.roll_over.identity_key);
+            f.bytes("former_signature", roll.roll_over.former_signature);
+            f.bytes("signature", roll.roll_over.signature);
+        }
+        Frame::Rolled(rolled) => {
+            f.text("request", rolled.request);
+            f.text("uid", rolled.uid.0);
+        }
+        Frame::Rolls(rolls) => {
+            f.text("request", rolls.request);
+            f.text("count", rolls.iter().count());
+            f.bytes("identity_key", rolls.oldest);
+            let roll_overs: Vec<u8> = rolls.iter().flat_map(|roll_over| roll_over.to_bytes()).collect();
+            f.bytes("roll_overs", &roll_overs);
         }
         Frame::Skipped => {}
     }

@@ -303,6 +303,34 @@ def published(request=6, kid=filler("kid", 8), prekeys=16):
     return [("request", u32(request)), ("kid(SPK)", kid), ("prekeys left", u16(prekeys)), ("zero", bytes(2))]
 
 
+def roll(request=7, time=TIME, key=modulus("new alice")):
+    return [
+        ("request", u32(request)),
+        ("time", u64(time)),
+        ("N(new IK)", key),
+        ("signature by the old key", filler("roll by alice", 256)),
+        ("signature by the new key", filler("roll by new alice", 256)),
+    ]
+
+
+def rolled(request=7, uid=ALICE + 1):
+    return [("request", u32(request)), ("uid", u64(uid))]
+
+
+def roll_overs(count):
+    for i in range(1, count + 1):
+        yield (f"time of roll-over {i}", u64(TIME + i))
+        yield (f"N(IK) {i}", modulus(f"identity {i}"))
+        yield ("signature by the former key", filler(f"roll {i} by the former", 256))
+        yield ("signature by this key", filler(f"roll {i} by this", 256))
+
+
+def rolls(count, listed=None, request=5):
+    listed = count if listed is None else listed
+    head = [("request", u32(request)), ("count", u8(count)), ("zero", bytes(3)), ("N(oldest IK)", modulus("identity 0"))]
+    return [*head, *roll_overs(listed)]
+
+
 BODIES_OF = {
     "HELLO": hello(),
     "CHALLENGE": challenge(),
@@ -320,6 +348,9 @@ BODIES_OF = {
     "ENTRY": entry(),
     "PUBLISH": publish(1, signed_prekey()),
     "PUBLISHED": published(),
+    "ROLL": roll(),
+    "ROLLED": rolled(),
+    "ROLLS": rolls(1),
 }
 
 
@@ -365,7 +396,7 @@ def reading():
         about = "The header CRC covers the header's first 16 bytes."
         bad(f"reading/changed-{comment.split()[0]}-{i}", about, wrong, "BAD_CRC")
 
-    for number in (0x00, 0x08, 0x15, 0x24, 0x7F, 0xFF):
+    for number in (0x00, 0x08, 0x15, 0x27, 0x7F, 0xFF):
         spoilt = frame(number, [("a body", b"a body")])
         bad(f"reading/unknown-type-{number:02x}", "And not skippable.", spoilt, "UNKNOWN_TYPE")
     spoilt = frame(0x7F, send(), ROUTED)
@@ -405,6 +436,7 @@ def order():
         "ACK": ack(RANGE_MAX + 1),
         "ENTRY": [*entry(), ("51 bytes too many", bytes(51))],
         "PUBLISH": publish(2, batch(17)),
+        "ROLLS": rolls(9),
     }.items():
         bad(f"order/{kind.lower()}-length-before-body-crc", about, frame(kind, body, body_crc=0))
     bad("order/body-crc-before-fields", about, frame("HELLO", hello(2, 1), body_crc=0), "BAD_CRC")
@@ -655,12 +687,12 @@ def ranges():
 
 
 def directory():
-    for want, name in ((1, "address"), (2, "bundle"), (3, "one-time-prekey")):
+    for want, name in ((1, "address"), (2, "bundle"), (3, "one-time-prekey"), (4, "roll-overs")):
         good(f"lookup/{name}-by-name", "Of a name.", frame("LOOKUP", lookup(want=want)))
         good(f"lookup/{name}-by-uid", "Of a uid.", frame("LOOKUP", lookup(want=want, uid=BOB, name=b"")))
     good("lookup/longest-name", "32 bytes.", frame("LOOKUP", lookup(0xFFFFFFFF, name=b"z" * 32)))
     bad("lookup/request-0", "Not zero.", frame("LOOKUP", lookup(0)))
-    for want in (0, 4):
+    for want in (0, 5):
         bad(f"lookup/want-{want}", "No such value.", frame("LOOKUP", lookup(want=want)))
     bad("lookup/nobody", "Neither a uid nor a name.", frame("LOOKUP", lookup(name=b"")))
     bad("lookup/uid-and-name", "One or the other.", frame("LOOKUP", lookup(uid=BOB)))
@@ -720,6 +752,33 @@ def directory():
     not_lengths("PUBLISHED", published(), 15, 17)
 
 
+def roll_over():
+    good("roll/typical", "A name is to have a new key.", frame("ROLL", roll()))
+    good("roll/first-time", "The lowest time that a relay can take.", frame("ROLL", roll(time=1)))
+    good("roll/last-time", "The highest.", frame("ROLL", roll(0xFFFFFFFF, (1 << 64) - 1)))
+    even = modulus("new alice")[:-1] + b"\x02"
+    good("roll/even-modulus", "A frame; the relay answers BAD_ROLL.", frame("ROLL", roll(key=even)))
+    good("roll/low-modulus", "A frame; the relay answers BAD_ROLL.", frame("ROLL", roll(key=bytes(255) + b"\x01")))
+    good("roll/time-0", "A frame; the relay answers BAD_ROLL.", frame("ROLL", roll(time=0)))
+    bad("roll/request-0", "Not zero.", frame("ROLL", roll(0)))
+    not_lengths("ROLL", roll(), 524, 779, 781, 1036)
+
+    good("rolled/typical", "The roll-over is on disk.", frame("ROLLED", rolled()))
+    good("rolled/highest", "All that the fields hold.", frame("ROLLED", rolled(0xFFFFFFFF, (1 << 64) - 1)))
+    bad("rolled/request-0", "An answer to nothing.", frame("ROLLED", rolled(0)))
+    not_lengths("ROLLED", rolled(), 11, 13)
+
+    good("rolls/none", "A name with its first key.", frame("ROLLS", rolls(0)))
+    good("rolls/one", "Of a name that rolled over once.", frame("ROLLS", rolls(1)))
+    good("rolls/eight", "The most.", frame("ROLLS", rolls(8, request=0xFFFFFFFF)))
+    bad("rolls/request-0", "An answer to nothing.", frame("ROLLS", rolls(1, request=0)))
+    bad("rolls/count-9", "One too many.", frame("ROLLS", rolls(9, 8)))
+    bad("rolls/count-over-roll-overs", "A roll-over is missing.", frame("ROLLS", rolls(3, 2)))
+    bad("rolls/count-under-roll-overs", "A roll-over is left over.", frame("ROLLS", rolls(2, 3)))
+    bad("rolls/count-0-with-roll-over", "A roll-over is left over.", frame("ROLLS", rolls(0, 1)))
+    not_lengths("ROLLS", rolls(8), 263, 265, 1039, 1041, 6471, 6473, 7248)
+
+
 def on_disk():
     found = {}
     for folder, _, names in os.walk(FOLDER):
@@ -731,7 +790,7 @@ def on_disk():
 
 
 def main():
-    for part in (reading, cuts, skipped, every_type, login, errors, routed, ranges, directory):
+    for part in (reading, cuts, skipped, every_type, login, errors, routed, ranges, directory, roll_over):
         part()
     if "--check" in sys.argv[1:]:
         found = on_disk()

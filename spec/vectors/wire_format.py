@@ -22,6 +22,7 @@ RANGE_MAX = 512
 TTL_MAX = 2_592_000
 BATCH_MAX = 16
 TEXT_MAX = 120
+ROLL_OVERS_MAX = 8
 
 # Section 1: number, and who reads it.
 TYPES = {
@@ -41,6 +42,9 @@ TYPES = {
     "ENTRY": (0x21, "to client"),
     "PUBLISH": (0x22, "to relay"),
     "PUBLISHED": (0x23, "to client"),
+    "ROLL": (0x24, "to relay"),
+    "ROLLED": (0x25, "to client"),
+    "ROLLS": (0x26, "to client"),
 }
 NAMES = {number: name for name, (number, _) in TYPES.items()}
 
@@ -64,11 +68,12 @@ CODES = {
     "BAD_ACK": (0x010E, "closes"),
     "UNKNOWN_NAME": (0x0120, "request"),
     "UNKNOWN_RECIPIENT": (0x0121, "refused"),
-    "KEY_CHANGED": (0x0122, "refused"),
+    "KEY_CHANGED": (0x0122, "closes, refused"),
     "ID_CONFLICT": (0x0123, "refused"),
     "ID_TOO_OLD": (0x0124, "refused"),
     "BAD_BUNDLE": (0x0125, "request"),
     "PREKEYS_FULL": (0x0126, "request"),
+    "BAD_ROLL": (0x0127, "request"),
     "LOGIN_TIMEOUT": (0x0201, "closes"),
     "IDLE_TIMEOUT": (0x0202, "closes"),
     "SLOW_READER": (0x0203, "closes"),
@@ -79,6 +84,7 @@ CODES = {
     "MAILBOX_FULL": (0x0221, "refused"),
     "BUSY": (0x0222, "refused, request"),
     "STORE_FAILED": (0x0223, "closes, refused, request"),
+    "MAILBOX_NOT_EMPTY": (0x0224, "request"),
 }
 CODE_NAMES = {number: name for name, (number, _) in CODES.items()}
 
@@ -192,6 +198,9 @@ def check_name(raw):
     return raw.decode()
 
 
+ROLL_OVER = 8 + 256 + 256 + 256
+
+
 def lengths(kind):
     """The lengths that a body of this type can have, by the layouts of section 1."""
     names = range(1, 33)
@@ -230,6 +239,12 @@ def lengths(kind):
             return {8 + n for n in {signed_prekey} | batches | {signed_prekey + n for n in batches}}
         case "PUBLISHED":
             return {4 + 8 + 2 + 2}
+        case "ROLL":
+            return {4 + 8 + 256 + 256 + 256}
+        case "ROLLED":
+            return {4 + 8}
+        case "ROLLS":
+            return {4 + 1 + 3 + 256 + ROLL_OVER * n for n in range(ROLL_OVERS_MAX + 1)}
 
 
 LENGTHS = {kind: lengths(kind) for kind in TYPES}
@@ -389,7 +404,7 @@ def read_lookup(c):
     f = {"request": c.uint(4), "want": c.uint(1)}
     c.zero(3)
     f["uid"], name = c.uint(8), c.counted()
-    must(f["request"] != 0 and f["want"] in (1, 2, 3) and (f["uid"] == 0) != (name == b""))
+    must(f["request"] != 0 and f["want"] in (1, 2, 3, 4) and (f["uid"] == 0) != (name == b""))
     return f | {"name": check_name(name) if name else ""}
 
 
@@ -436,6 +451,26 @@ def read_published(c):
     return f
 
 
+def read_roll(c):
+    f = {"request": c.uint(4), "time": c.uint(8)}
+    f |= {name: c.bytes(256) for name in ("identity_key", "former_signature", "signature")}
+    must(f["request"] != 0)
+    return f
+
+
+def read_rolled(c):
+    f = {"request": c.uint(4), "uid": c.uint(8)}
+    must(f["request"] != 0)
+    return f
+
+
+def read_rolls(c):
+    f = {"request": c.uint(4), "count": c.uint(1)}
+    c.zero(3)
+    must(f["request"] != 0 and f["count"] <= ROLL_OVERS_MAX)
+    return f | {"identity_key": c.bytes(256), "roll_overs": c.bytes(ROLL_OVER * f["count"])}
+
+
 BODIES = {
     "HELLO": read_hello,
     "CHALLENGE": read_challenge,
@@ -450,4 +485,7 @@ BODIES = {
     "ENTRY": read_entry,
     "PUBLISH": read_publish,
     "PUBLISHED": read_published,
+    "ROLL": read_roll,
+    "ROLLED": read_rolled,
+    "ROLLS": read_rolls,
 }

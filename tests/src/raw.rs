@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use e2e_protocol::e2e::Identity;
 use e2e_protocol::ids::{Lane, Name, Number, Receipt, Sequence, Uid};
 use e2e_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, SESSION_VERSION};
-use e2e_protocol::login::{Login, token_proof};
+use e2e_protocol::login::{self, Login, token_proof};
 use e2e_protocol::wire::directory::{Lookup, Want, Whose};
+use e2e_protocol::wire::roll::{Roll, RollOver};
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::session::{Challenge, Credit, Hello, Proof, Purpose, Receive, Welcome, emit_ping};
 use e2e_protocol::wire::transfer::{Ack, ResultCode};
@@ -91,6 +92,26 @@ pub fn proof_frame(
         name,
     };
     frame(|out| proof.emit(out))
+}
+
+/// The ROLL that gives a name from one identity to another, with request 1.
+///
+/// # Panics
+/// If the name is not one.
+#[must_use]
+pub fn roll_frame(name: &str, from: &Identity, to: &Identity, time_ms: u64) -> Vec<u8> {
+    let name: Name = name.parse().expect("a good name");
+    let (former, fingerprint) = (from.fingerprint(), to.fingerprint());
+    let signed = login::RollOver { name: &name, former, fingerprint, time_ms };
+    let former_signature = from.sign_roll_over(&signed, &mut rng());
+    let signature = to.sign_roll_over(&signed, &mut rng());
+    let roll_over = RollOver {
+        time_ms,
+        identity_key: to.modulus(),
+        former_signature: &former_signature,
+        signature: &signature,
+    };
+    frame(|out| Roll { request: 1, roll_over }.emit(out))
 }
 
 /// How a login went.

@@ -450,6 +450,8 @@ impl Client {
                 }
                 Event::Fate { id, fate, .. } => self.fates.entry(id).or_default().push(fate),
                 Event::NotOpened { reason, .. } => panic!("a message could not be opened: {reason:?}"),
+                Event::Key { news, .. } => panic!("no key changes here: {news:?}"),
+                Event::RolledOver { .. } | Event::NotRolledOver(_) => panic!("nobody rolls over"),
                 Event::Ready
                 | Event::Missing { .. }
                 | Event::NoOneTimePrekey { .. }

@@ -194,7 +194,9 @@ fn passphrase_killed_at_any_step_leaves_one_home_and_not_half_of_another() {
     ] {
         let expected = status(from, before).printed();
         let without_passphrase = |text: &str| {
-            text.lines().filter(|line| !line.starts_with("passphrase")).map(str::to_owned).collect::<Vec<_>>()
+            // Nor how long ago something was: time goes on.
+            let lines = text.lines().filter(|line| !line.starts_with("passphrase"));
+            lines.map(|line| line.split(", the oldest for").next().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let mut happened = Vec::new();
         for step in 1..=STEPS_MAX {
@@ -376,7 +378,7 @@ fn exported_identity_receives_in_its_new_home_what_was_and_is_sent() {
     let content = fs::read(&file).unwrap();
     let identity = fs::read(bob.home.join("identity")).unwrap();
     let pieces: HashSet<&[u8]> = identity.windows(16).collect();
-    assert!(!content.windows(16).any(|piece| pieces.contains(piece)) && content.len() < 1_000);
+    assert!(!content.windows(16).any(|piece| pieces.contains(piece)) && content.len() < 1_500);
     // Nothing is overwritten.
     run(&bob, &[(EXPORT, &secret)], &["export", path]).assert_error(73, "exists already");
     assert_eq!(fs::read(&file).unwrap(), content);
@@ -389,7 +391,7 @@ fn exported_identity_receives_in_its_new_home_what_was_and_is_sent() {
     run(&new, &[(EXPORT, &secret)], &["import", nonsense]).assert_error(65, "not an exported identity");
     let imported = run(&new, &[(EXPORT, &secret)], &["import", path]);
     done(&imported);
-    assert!(imported.stderr.contains("imported bob\n"), "{}", imported.stderr);
+    assert!(imported.stderr.contains("imported bob, and the keys of 1 contacts\n"), "{}", imported.stderr);
     assert!(imported.stderr.contains("do not use the old home any more"), "{}", imported.stderr);
     for taken in [&new, &bob] {
         let again = run(taken, &[(EXPORT, &secret)], &["import", path]);

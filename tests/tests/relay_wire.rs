@@ -152,7 +152,7 @@ fn refuses_good_frames_that_are_not_expected() {
             raw.send(bytes);
             assert_eq!(raw.ending(), Some(before), "{}, instead of PROOF", vector.name);
         }
-        let takes = [FrameType::Send, FrameType::Ack, FrameType::Lookup, FrameType::Publish];
+        let takes = [FrameType::Send, FrameType::Ack, FrameType::Lookup, FrameType::Publish, FrameType::Roll];
         if !takes.contains(&frame_type) && !matches!(frame_type, FrameType::Ping | FrameType::Pong) {
             let mut raw = scene.logged_in();
             raw.send(bytes);
@@ -172,6 +172,8 @@ fn refuses_good_frames_that_are_not_expected() {
         "PROOF",
         "PUBLISHED",
         "RESULT",
+        "ROLLED",
+        "ROLLS",
         "WELCOME",
     ];
     assert_eq!(types, all);
@@ -187,7 +189,8 @@ fn answers_every_good_vector_for_the_relay() {
         // The keys, uids and sequences of the vectors are made up: what the relay makes of them varies, but it answers.
         let answers: &[FrameType] = match frame_type {
             FrameType::Send => &[FrameType::Result],
-            FrameType::Lookup => &[FrameType::Entry, FrameType::Error],
+            FrameType::Lookup => &[FrameType::Entry, FrameType::Rolls, FrameType::Error],
+            FrameType::Roll => &[FrameType::Error],
             FrameType::Publish => &[FrameType::Published, FrameType::Error],
             FrameType::Ping => &[FrameType::Pong],
             FrameType::Pong => &[],

@@ -238,7 +238,8 @@ fn exit_for(code: Option<ErrorCode>, retry: bool) -> Exit {
 fn hint_for(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::LoginFailed => {
-            "this home's name is not known to this relay, or belongs to another key there; check -s and -H"
+            "this home's name is not known to this relay, or belongs to another key there; check -s and -H, and \
+             repeat rekey if one was cut off"
         }
         ErrorCode::NameTaken => "choose another name, or use the home that has the key of this one: -H DIR",
         ErrorCode::RegistrationClosed => "ask whoever runs the relay",

@@ -21,6 +21,7 @@ pub mod show;
 
 mod contacts;
 mod passphrase;
+mod people;
 mod progress;
 mod receive;
 mod register;
@@ -74,6 +75,8 @@ fn run(options: &Options) -> Result<(), Failure> {
         Command::Recv { count, seconds, json } => receive::run(options, rng, *count, *seconds, *json),
         Command::Contacts => contacts::list(options, rng),
         Command::Verify { name, code } => contacts::verify(options, rng, name, code.as_deref()),
+        Command::Accept { name } => people::accept(options, rng, *name),
+        Command::Rekey => people::rekey(options, rng),
         Command::Status => status::run(options, rng),
         Command::Passphrase { remove } => passphrase::run(options, rng, *remove),
         Command::Export { file } => transfer::export(options, rng, file),

@@ -89,6 +89,13 @@ pub enum Command {
         /// The number that the contact's client shows.
         code: Option<String>,
     },
+    /// Take the key that is shown for a contact.
+    Accept {
+        /// Whose.
+        name: Name,
+    },
+    /// Move the own name to a new key.
+    Rekey,
     /// Say how things stand.
     Status,
     /// Set, change or remove the home's passphrase.
@@ -219,6 +226,12 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("recv", "", "show messages until -n, -t, SIGINT or SIGTERM; reconnects by itself"),
     ("contacts", "", "whose keys are known: name, fingerprint, whether it was verified"),
     ("verify", "NAME [NUMBER]", "show the number to compare with NAME, or mark NAME's key if NUMBER is it"),
+    ("accept", "NAME", "take the key that was shown for NAME in place of the known one"),
+    (
+        "rekey",
+        "",
+        "move the own name to a new key, signed by both; repeating it goes on where it was cut off",
+    ),
     ("status", "", "own name and fingerprint, prekeys left, what is not confirmed and since when"),
     ("passphrase", "", "protect this home's files with a passphrase, or change it, or --remove it"),
     (
@@ -342,6 +355,15 @@ impl Invocation {
                 Command::Contacts
             }
             "verify" => verify(operands)?,
+            "accept" => match operands {
+                [name] => Command::Accept { name: parse_name(name)? },
+                [] => return Err(Failure::usage("accept takes a NAME")),
+                [_, extra, ..] => return Err(Failure::usage(format!("unexpected argument '{extra}'"))),
+            },
+            "rekey" => {
+                no_operands(operands)?;
+                Command::Rekey
+            }
             "status" => {
                 no_operands(operands)?;
                 Command::Status

@@ -13,6 +13,7 @@ use rand_chacha::rand_core::Rng;
 use super::failure::{Exit, Failure};
 use super::open_home;
 use super::options::Options;
+use super::people::{changed_hint, tell_news};
 use super::progress::Progress;
 use super::register::connect_failure;
 use super::send::{report_earlier, tell_no_one_time_prekey};
@@ -229,9 +230,7 @@ impl Receiver<'_> {
                 tell!(
                     "e2e-client: warning: a message from {from} is refused: the key changed from {pinned} to {shown}"
                 );
-                tell!(
-                    "hint: ask {from} by another way whether the new key is theirs; this version cannot accept it yet"
-                );
+                tell!("hint: {}", changed_hint(&from));
             }
             Event::NotOpened { from: Some(from), reason: Some(reason), .. } => {
                 tell!("e2e-client: warning: a message from {from} could not be opened: {reason}");
@@ -239,11 +238,14 @@ impl Receiver<'_> {
             Event::NotOpened { .. } => {
                 tell!("e2e-client: warning: a message came from a name that is gone; it could not be opened");
             }
+            Event::Key { name, news } => tell_news(&name, &news),
             Event::NoOneTimePrekey { to } => tell_no_one_time_prekey(&to),
             Event::Fate { to, fate, .. } => report_earlier(&to, &fate),
             Event::NotPublished(code) => {
                 tell!("e2e-client: warning: the relay did not take new prekeys: {code}");
             }
+            // Nobody asked for that here.
+            Event::RolledOver { .. } | Event::NotRolledOver(_) => {}
             Event::Ready => log::info!("connected to {}", self.server),
             Event::Published { prekeys_left } => log::info!("the relay has {prekeys_left} one-time prekeys"),
         }

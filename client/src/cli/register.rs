@@ -3,7 +3,8 @@
 
 use e2e_protocol::e2e::Profile;
 use e2e_protocol::e2e::limits::BATCH_PREKEYS_MAX;
-use e2e_protocol::ids::Name;
+use e2e_protocol::ids::{Fingerprint, Name};
+use e2e_protocol::wire::Code;
 use rand_chacha::ChaCha20Rng;
 
 use super::failure::{Exit, Failure, unreachable};
@@ -33,9 +34,36 @@ pub(super) fn run(
     let mut progress = Progress::new();
     let was_registered = prepare(&home, &mut rng, name, profile, &mut progress)?;
 
+    let (fingerprint, refused) = log_in_and_publish(&home, rng, server, token, &mut progress)?;
+    tell!("{} as {name}", if was_registered { "already registered" } else { "registered" });
+    tell!("fingerprint {fingerprint}");
+    refused.map_or(Ok(()), |code| Err(not_published(code)))
+}
+
+/// Publishes prekeys for a name that is registered.
+pub(super) fn publish(home: &dyn Disk, rng: ChaCha20Rng, server: &Server) -> Result<(), Failure> {
+    let (_, refused) = log_in_and_publish(home, rng, server, None, &mut Progress::new())?;
+    refused.map_or(Ok(()), |code| Err(not_published(code)))
+}
+
+fn not_published(code: Code) -> Failure {
+    let exit = if code.retry() { Exit::TryAgain } else { Exit::Protocol };
+    Failure::new(exit, format!("the relay did not take the prekeys: {code}"))
+        .hint("until it has some, nobody can write to you; the next register or recv tries again")
+}
+
+/// Logs in, registering the name if need be, and sees that the relay has prekeys. Gives the own fingerprint,
+/// and why prekeys were refused, if they were.
+fn log_in_and_publish(
+    home: &dyn Disk,
+    rng: ChaCha20Rng,
+    server: &Server,
+    token: Option<&str>,
+    progress: &mut Progress,
+) -> Result<(Fingerprint, Option<Code>), Failure> {
     let config =
         Config { register: true, token: token.map(str::to_owned), upkeep: true, ..Config::default() };
-    let (mut host, _) = Host::start(&home, rng, config)?;
+    let (mut host, _) = Host::start(home, rng, config)?;
     progress.say(&format!("connecting to {server}"));
     host.connect(server).map_err(|error| connect_failure(server, error))?;
     let mut refused = None;
@@ -53,16 +81,7 @@ pub(super) fn run(
     progress.clear();
     let fingerprint = *host.engine().identity().fingerprint();
     host.finish()?;
-    tell!("{} as {name}", if was_registered { "already registered" } else { "registered" });
-    tell!("fingerprint {fingerprint}");
-    match refused {
-        None => Ok(()),
-        Some(code) => Err(Failure::new(
-            if code.retry() { Exit::TryAgain } else { Exit::Protocol },
-            format!("the relay did not take the prekeys: {code}"),
-        )
-        .hint("until it has some, nobody can write to you; the next register or recv tries again")),
-    }
+    Ok((fingerprint, refused))
 }
 
 /// Sees that there is an identity and a name in the home. True if the name is registered already.

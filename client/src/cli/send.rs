@@ -13,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use super::failure::{Exit, Failure};
 use super::open_home;
 use super::options::{self, Options, Source};
+use super::people::{changed_hint, tell_news};
 use super::progress::Progress;
 use super::receive::{is_final, stop_flag};
 use super::register::connect_failure;
@@ -140,6 +141,11 @@ fn note(recipients: &mut [Recipient], events: Vec<Event>, progress: &mut Progres
                 tell_no_one_time_prekey(&to);
                 continue;
             }
+            Event::Key { name, news } => {
+                progress.clear();
+                tell_news(&name, &news);
+                continue;
+            }
             _ => continue,
         };
         match recipients.iter_mut().find(|recipient| recipient.id == Some(id) || recipient.is_new(&to)) {
@@ -201,9 +207,7 @@ fn report(recipient: &Recipient, until_delivered: bool) -> Exit {
     if let Some(Fate::Dropped(Drop::KeyChanged { .. }) | Fate::Waits { why: Wait::KeyChanged { .. }, .. }) =
         &recipient.fate
     {
-        tell!(
-            "hint: ask {name} by another way whether the new key is theirs; this version cannot accept it yet"
-        );
+        tell!("hint: {}", changed_hint(name));
     }
     exit
 }

@@ -59,7 +59,7 @@ pub(super) fn import(options: &Options, mut rng: ChaCha20Rng, from: &Path) -> Re
     let mut state = Transaction::begin(&home)?;
     export.put_into(&mut state).map_err(failure)?;
     state.commit()?;
-    tell!("imported {} with {} contacts", export.account.name, export.contacts.len());
+    tell!("imported {}, and the keys of {} contacts", export.account.name, export.contacts.len());
     tell!("fingerprint {}", export.identity.fingerprint());
     tell!("do not use the old home any more: a name is one device");
     tell!("the next recv publishes new prekeys; until then nobody can start a conversation that opens here");

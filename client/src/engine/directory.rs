@@ -10,6 +10,7 @@ use e2e_protocol::e2e::{Bundle, OneTime};
 use e2e_protocol::ids::{KeyId, Name, Uid};
 use e2e_protocol::limits::REQUESTS_PENDING_MAX;
 use e2e_protocol::wire::directory::{BundleParts, Entry, Lookup, Want, Whose};
+use e2e_protocol::wire::roll::Rolls;
 use e2e_protocol::wire::session::ErrorFrame;
 use e2e_protocol::wire::{Code, ErrorCode};
 
@@ -50,8 +51,12 @@ pub(super) enum Question {
     Sender(Uid),
     /// What prekeys of our own are left.
     Own,
+    /// Which keys did this name have?
+    RollOvers(Name),
     /// Not a question: prekeys are published.
     Publish,
+    /// Not a question: the own name is to move to another key.
+    RollOver,
 }
 
 /// What a uid stands for.
@@ -112,12 +117,17 @@ impl Engine {
     }
 
     /// The same, but no more than once on a connection.
-    pub(super) fn ask_once(&mut self, turn: &mut Turn<'_>, question: Question) {
-        if self.directory.asked_once.len() < ASKED_ONCE_MAX && !self.directory.asked_once.contains(&question)
-        {
-            self.directory.asked_once.push(question);
-            self.ask(turn, question);
+    /// False if it was asked before, and answered.
+    pub(super) fn ask_once(&mut self, turn: &mut Turn<'_>, question: Question) -> bool {
+        if self.directory.asked_once.contains(&question) {
+            return self.directory.is_asked(&question);
         }
+        if self.directory.asked_once.len() >= ASKED_ONCE_MAX {
+            return false;
+        }
+        self.directory.asked_once.push(question);
+        self.ask(turn, question);
+        true
     }
 
     fn ask_waiting(&mut self, turn: &mut Turn<'_>) {
@@ -128,7 +138,8 @@ impl Engine {
                 Question::Recipient(name, want) => (Whose::Name(name), want),
                 Question::Sender(uid) => (Whose::Uid(uid), Want::Address),
                 Question::Own => (Whose::Name(self.account.name), Want::Bundle),
-                Question::Publish => continue,
+                Question::RollOvers(name) => (Whose::Name(name), Want::RollOvers),
+                Question::Publish | Question::RollOver => continue,
             };
             let request = self.directory.open_request(question);
             turn.emit(|out| Lookup { request, want, whose }.emit(out));
@@ -165,7 +176,7 @@ impl Engine {
                 }
                 Question::Sender(uid) => entry.uid == uid,
                 Question::Own => entry.name == self.account.name,
-                Question::Publish => false,
+                Question::RollOvers(_) | Question::Publish | Question::RollOver => false,
             };
         if !fits {
             turn.end(End::Protocol("the relay's answer is not to what was asked".into()));
@@ -177,7 +188,9 @@ impl Engine {
                 self.directory.remember_stranger(uid, Some(entry.name));
                 self.advance_mailbox(turn)
             }
-            Question::Own | Question::Publish => self.handle_own_entry(turn, entry),
+            Question::Own | Question::RollOvers(_) | Question::Publish | Question::RollOver => {
+                self.handle_own_entry(turn, entry)
+            }
         }
     }
 
@@ -207,6 +220,11 @@ impl Engine {
                 self.plan_prekeys(turn, KeyId::ZERO, 0)
             }
             Question::Own => Ok(()),
+            Question::RollOvers(name) => self.handle_no_rolls(turn, name, error.code),
+            Question::RollOver => {
+                turn.event(Event::NotRolledOver(error.code));
+                Ok(())
+            }
             Question::Publish => {
                 self.upkeep.published(turn.now_ms);
                 turn.event(Event::NotPublished(error.code));
@@ -215,11 +233,27 @@ impl Engine {
         }
     }
 
-    /// Closes the request that was opened for PUBLISH. False if there is none such.
-    pub(super) fn close_publish(&mut self, turn: &mut Turn<'_>, request: u32) -> bool {
-        let closed = self.directory.pending.remove(&request) == Some(Question::Publish);
+    /// Closes the request that was opened for something else than a question. False if there is none such.
+    pub(super) fn close_request(&mut self, turn: &mut Turn<'_>, request: u32, opened_for: Question) -> bool {
+        let closed = self.directory.pending.remove(&request) == Some(opened_for);
         self.ask_waiting(turn);
         closed
+    }
+
+    pub(super) fn handle_rolls_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        rolls: &Rolls<'_>,
+    ) -> Result<(), StateError> {
+        let question = self.directory.pending.remove(&rolls.request);
+        self.ask_waiting(turn);
+        match question {
+            Some(Question::RollOvers(name)) => self.handle_rolls(turn, name, rolls),
+            _ => {
+                turn.end(End::Protocol("the relay answers what was not asked".into()));
+                Ok(())
+            }
+        }
     }
 }
 

@@ -282,12 +282,27 @@ impl Engine {
         if !changed {
             turn.remember_uid(name, entry.uid)?;
             turn.peer(name)?.0.uid = entry.uid;
+        } else if !self.is_changed_for_good(turn, *name) {
+            // Those who ask wait for the answer about roll-overs.
+            return Ok(());
         }
         let bundle = entry.bundle.as_ref().map(bundle);
         for id in self.dispatch.asking(name) {
             match OutboxItem::load(&turn.state, &key(id))? {
                 Some(item) if changed => self.handle_key_changed(turn, id, item, shown)?,
                 _ => self.dispatch_one(turn, id, bundle.as_ref())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory answered about a recipient's key: those who wait for it go on.
+    pub(super) fn retry_recipient(&mut self, turn: &mut Turn<'_>, name: &Name) -> Result<(), StateError> {
+        let changed = turn.peer(name)?.0.peer.changed();
+        for id in self.dispatch.asking(name) {
+            match (OutboxItem::load(&turn.state, &key(id))?, changed) {
+                (Some(item), Some(shown)) => self.handle_key_changed(turn, id, item, shown)?,
+                _ => self.dispatch_one(turn, id, None)?,
             }
         }
         Ok(())

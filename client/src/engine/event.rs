@@ -52,6 +52,20 @@ pub enum Event {
         /// With whom.
         to: Name,
     },
+    /// What became of a contact's key.
+    Key {
+        /// Whose.
+        name: Name,
+        /// What.
+        news: KeyNews,
+    },
+    /// The own name belongs to the next identity now, with this fingerprint.
+    RolledOver {
+        /// Of the key that the name belongs to.
+        fingerprint: Fingerprint,
+    },
+    /// The relay did not give the name to the next identity.
+    NotRolledOver(Code),
     /// The relay has our prekeys.
     Published {
         /// One-time prekeys not yet handed out.
@@ -59,6 +73,32 @@ pub enum Event {
     },
     /// The relay did not take our prekeys.
     NotPublished(Code),
+}
+
+/// What became of a contact's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyNews {
+    /// The directory shows the pinned one.
+    Unchanged,
+    /// The contact moved to another key, and the former one signed that. It is pinned.
+    RolledOver {
+        /// The key now.
+        shown: Fingerprint,
+    },
+    /// The directory shows another one, and nothing leads to it: nothing passes until it is accepted.
+    Changed {
+        /// The pinned one.
+        pinned: Fingerprint,
+        /// The one that is shown.
+        shown: Fingerprint,
+    },
+    /// The user accepted the one that was shown before. It is pinned.
+    Accepted {
+        /// The key now.
+        shown: Fingerprint,
+    },
+    /// The directory has no answer.
+    Unknown(Code),
 }
 
 /// What became of a message, so far or for good.

@@ -11,7 +11,6 @@ use std::collections::{BTreeSet, VecDeque};
 use e2e_protocol::e2e::{Inbox, Kind, Me, Opened, OpenedMessage, Reject, RejectReason};
 use e2e_protocol::ids::{Lane, Name, Number, Receipt, Sequence, Uid};
 use e2e_protocol::limits::ENVELOPE_OFFSET;
-use e2e_protocol::wire::directory::Want;
 use e2e_protocol::wire::session::Credit;
 use e2e_protocol::wire::transfer::ResultCode;
 use e2e_protocol::wire::{Notice, Routed};
@@ -134,7 +133,13 @@ impl Engine {
                     Receipt::ZERO
                 }
                 What::Message { from, envelope } => match self.resolve_sender(turn, *from)? {
-                    Resolved::Name(name) => self.open(turn, *from, &name, envelope)?,
+                    Resolved::Name(name) => match self.open(turn, *from, &name, envelope)? {
+                        Some(receipt) => receipt,
+                        None => {
+                            self.mailbox.waiting.push_front(delivery);
+                            break;
+                        }
+                    },
                     Resolved::Gone => {
                         turn.event(Event::NotOpened { from: None, pin: None, reason: None });
                         Receipt::ZERO
@@ -163,14 +168,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens a message and keeps it; gives what is to be acknowledged.
+    /// Opens a message and keeps it; gives what is to be acknowledged, or nothing if it waits for what the
+    /// directory says about its sender's key.
     fn open(
         &mut self,
         turn: &mut Turn<'_>,
         uid: Uid,
         from: &Name,
         envelope: &[u8],
-    ) -> Result<Receipt, StateError> {
+    ) -> Result<Option<Receipt>, StateError> {
         let now_ms = turn.now_ms;
         let (peer, records, prekeys, rng) = turn.receiving(from)?;
         let Self { account, identity, preambles, .. } = self;
@@ -179,19 +185,20 @@ impl Engine {
         let opened = peer.decrypt(&mut inbox, envelope, now_ms, rng);
         let pin = peer.pin();
         match opened {
-            Ok(Opened::Again(receipt)) => Ok(receipt),
+            Ok(Opened::Again(receipt)) => Ok(Some(receipt)),
             Ok(Opened::New(message)) => {
                 let receipt = message.record.receipt;
                 self.keep(turn, uid, from, message)?;
-                Ok(receipt)
+                Ok(Some(receipt))
             }
             Err(Reject { reason, .. }) => {
-                if matches!(reason, RejectReason::KeyChanged(_)) {
-                    // It proves nothing: what the directory shows decides.
-                    self.ask_once(turn, Question::Recipient(*from, Want::Address));
+                // It proves nothing: what the directory shows decides, and a roll-over may lead to it.
+                let is_changed = matches!(reason, RejectReason::KeyChanged(_));
+                if is_changed && self.ask_once(turn, Question::RollOvers(*from)) {
+                    return Ok(None);
                 }
                 turn.event(Event::NotOpened { from: Some(*from), pin, reason: Some(reason) });
-                Ok(Receipt::ZERO)
+                Ok(Some(Receipt::ZERO))
             }
         }
     }

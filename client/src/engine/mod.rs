@@ -9,7 +9,7 @@
 //!
 //! Where to go next: [`turn`] for the unit of work, `login`, `mailbox` (receiving), `dispatch`
 //! (sending), [`outbox`] (the policy for what came of a message), `directory`, `upkeep` (keys made
-//! ahead), `contacts`.
+//! ahead), `people` (changed keys), `contacts`.
 
 mod contacts;
 mod directory;
@@ -19,15 +19,16 @@ mod lanes;
 mod login;
 mod mailbox;
 pub mod outbox;
+mod people;
 mod turn;
 mod upkeep;
 
 pub use contacts::Contact;
-pub use event::{Drop, End, Event, Fate, Wait};
+pub use event::{Drop, End, Event, Fate, KeyNews, Wait};
 pub use turn::{Output, Turn};
 
 use e2e_protocol::e2e::{Identity, Me, PreambleMemory};
-use e2e_protocol::ids::RelayId;
+use e2e_protocol::ids::{Name, RelayId};
 use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::session::{Credit, ErrorFrame, Receive, Welcome};
 use e2e_protocol::wire::{Frame, FrameType};
@@ -66,6 +67,8 @@ pub struct Config {
     pub send: bool,
     /// See that the relay has prekeys to hand out.
     pub upkeep: bool,
+    /// Log in with the identity that the name is to move to: a roll-over was cut off, and may have happened.
+    pub next_identity: bool,
     /// Show so many messages, then leave the rest with the relay.
     pub messages_max: Option<u64>,
 }
@@ -112,6 +115,8 @@ pub struct Engine {
     mailbox: Mailbox,
     upkeep: Upkeep,
     preambles: PreambleMemory,
+    /// The user accepts this contact's new key.
+    accepting: Option<Name>,
 }
 
 /// Why there is no engine for a home.
@@ -136,7 +141,8 @@ impl Engine {
     /// # Errors
     /// [`StartError`]. Unless `config.register` is set, the home has to be registered.
     pub fn start(config: Config, turn: &mut Turn<'_>) -> Result<Self, StartError> {
-        let identity = turn.identity()?.ok_or(StartError::NotRegistered)?;
+        let identity = if config.next_identity { turn.next_identity()? } else { turn.identity()? };
+        let identity = identity.ok_or(StartError::NotRegistered)?;
         let account = Account::load(&turn.state)?.ok_or(StartError::NotRegistered)?;
         if account.registered.is_none() && !config.register {
             return Err(StartError::NotRegistered);
@@ -155,6 +161,7 @@ impl Engine {
             directory: Directory::default(),
             dispatch: Dispatch::default(),
             preambles: PreambleMemory::new(),
+            accepting: None,
         };
         if engine.config.send {
             engine.adopt(turn)?;
@@ -219,6 +226,8 @@ impl Engine {
             (Frame::Result(outcome), Stage::Ready(_)) => self.handle_result(turn, outcome),
             (Frame::Entry(entry), Stage::Ready(_)) => self.handle_entry(turn, entry),
             (Frame::Published(published), Stage::Ready(_)) => self.handle_published(turn, published),
+            (Frame::Rolls(rolls), Stage::Ready(_)) => self.handle_rolls_answer(turn, rolls),
+            (Frame::Rolled(rolled), Stage::Ready(_)) => self.handle_rolled(turn, rolled),
             _ => {
                 let name = frame.frame_type().map_or("a skipped frame", FrameType::name);
                 turn.end(End::Protocol(format!("the relay sent {name}, which does not belong here")));

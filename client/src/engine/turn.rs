@@ -184,6 +184,12 @@ impl<'a> Turn<'a> {
         Ok((&mut open.item, rng))
     }
 
+    /// Erases all prekeys: they are bound to an identity that is not ours any more.
+    pub(super) fn forget_prekeys(&mut self) {
+        self.prekeys = None;
+        self.state.remove(Key::Prekeys);
+    }
+
     /// The ratchet keys made ahead.
     pub(super) fn ratchets(&mut self) -> Result<&mut RatchetKeys, StateError> {
         self.open_ratchets()?;

@@ -198,7 +198,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         published: &Published,
     ) -> Result<(), StateError> {
-        if !self.close_publish(turn, published.request) {
+        if !self.close_request(turn, published.request, Question::Publish) {
             turn.end(End::Protocol("the relay says that it published what was not sent".into()));
             return Ok(());
         }

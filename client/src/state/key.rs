@@ -15,6 +15,8 @@ pub enum Key {
     Prekeys,
     /// `ratchets`: ratchet keys made ahead.
     RatchetKeys,
+    /// `next-identity`: the identity key that the name is to move to.
+    NextIdentity,
     /// `peers/NAME`: a contact's uid, pinned key and sessions.
     Peer(Name),
     /// `records/NAME,N`: the N-th segment of what was received from a contact.
@@ -73,7 +75,9 @@ impl Key {
     #[must_use]
     pub fn folder(&self) -> Folder {
         match self {
-            Self::Identity | Self::Account | Self::Prekeys | Self::RatchetKeys => Folder::Top,
+            Self::Identity | Self::Account | Self::Prekeys | Self::RatchetKeys | Self::NextIdentity => {
+                Folder::Top
+            }
             Self::Peer(_) => Folder::Peers,
             Self::Records(..) => Folder::Records,
             Self::Uid(_) => Folder::Uids,
@@ -92,6 +96,7 @@ impl Key {
             Self::Account => "account".into(),
             Self::Prekeys => "prekeys".into(),
             Self::RatchetKeys => "ratchets".into(),
+            Self::NextIdentity => "next-identity".into(),
             Self::Peer(name) => format!("peers/{name}"),
             Self::Records(name, segment) => format!("records/{name},{segment}"),
             Self::Uid(uid) => format!("uids/{:016x}", uid.0),
@@ -105,7 +110,7 @@ impl Key {
     #[must_use]
     pub fn from_path(path: &str) -> Option<Self> {
         let Some((folder, file)) = path.split_once('/') else {
-            let top = [Self::Identity, Self::Account, Self::Prekeys, Self::RatchetKeys];
+            let top = [Self::Identity, Self::Account, Self::Prekeys, Self::RatchetKeys, Self::NextIdentity];
             return top.into_iter().find(|key| key.path() == path);
         };
         let key = match folder {
@@ -143,6 +148,7 @@ impl Key {
             Self::Inbox(..) => 8,
             Self::Lane(_) => 9,
             Self::RatchetKeys => 10,
+            Self::NextIdentity => 11,
         }
     }
 }

@@ -22,10 +22,11 @@ use e2e_protocol::ids::{
     KeyId, Lane, MessageId, Modulus, Name, Nonce, Number, Receipt, RelayId, Sequence, Signature, Uid,
 };
 use e2e_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, TTL_SECONDS_MAX};
-use e2e_protocol::login::{Login, fingerprint, key_id, verify_login};
+use e2e_protocol::login::{Login, fingerprint, key_id, verify_login, verify_roll_over};
 use e2e_protocol::wire::directory::{
     BundleParts, Entry, OneTimePrekey, Published, SignedPrekey, Want, Whose,
 };
+use e2e_protocol::wire::roll::{ROLL_OVER_BYTES, RollOver, Rolled, Rolls};
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::session::{
     Challenge, ErrorFrame, Purpose, Receive, Registration, Welcome, emit_ping,
@@ -80,6 +81,8 @@ pub struct User {
     pub identity: Box<Modulus>,
     spk: Option<(Box<Modulus>, u64, u8, Box<Signature>)>,
     pub one_time: VecDeque<(Modulus, Signature, Vec<[u8; 32]>)>,
+    /// Its roll-overs, each beside the key before it.
+    pub rolls: Vec<(Box<Modulus>, [u8; ROLL_OVER_BYTES])>,
     mailbox: VecDeque<Stored>,
 }
 
@@ -213,6 +216,7 @@ impl Relay {
                             identity: Box::new(*proof.identity_key),
                             spk: None,
                             one_time: VecDeque::new(),
+                            rolls: Vec::new(),
                             mailbox: VecDeque::new(),
                         });
                         self.users.len() - 1
@@ -267,6 +271,16 @@ impl Relay {
                 let Some(index) = user else {
                     return self.error(at, ErrorCode::UnknownName, false, lookup.request);
                 };
+                if lookup.want == Want::RollOvers {
+                    let user = &self.users[index];
+                    let rolls = Rolls {
+                        request: lookup.request,
+                        oldest: user.rolls.first().map_or(&user.identity, |(former, _)| former),
+                        roll_overs: &user.rolls.iter().map(|(_, roll)| *roll).collect::<Vec<_>>(),
+                    };
+                    let bytes = frame(|out| rolls.emit(out));
+                    return self.send(at, &bytes);
+                }
                 let user = &mut self.users[index];
                 let one_time = if lookup.want == Want::OneTime { user.one_time.pop_front() } else { None };
                 let bundle = match (&user.spk, lookup.want) {
@@ -297,6 +311,29 @@ impl Relay {
                 };
                 let bytes = frame(|out| entry.emit(out));
                 self.send(at, &bytes);
+            }
+            Frame::Roll(roll) => {
+                let user = &mut self.users[connection.user.unwrap()];
+                if !user.mailbox.is_empty() {
+                    return self.error(at, ErrorCode::MailboxNotEmpty, false, roll.request);
+                }
+                let RollOver { time_ms, identity_key, former_signature, signature } = roll.roll_over;
+                verify_roll_over(
+                    &user.name,
+                    &user.identity,
+                    identity_key,
+                    time_ms,
+                    former_signature,
+                    signature,
+                )
+                .expect("the roll-over verifies");
+                let former = std::mem::replace(&mut user.identity, Box::new(*identity_key));
+                user.rolls.push((former, roll.roll_over.to_bytes()));
+                (user.spk, user.one_time) = (None, VecDeque::new());
+                let index = connection.user.unwrap();
+                let rolled = Rolled { request: roll.request, uid: uid(index) };
+                self.send(at, &frame(|out| rolled.emit(out)));
+                self.error(at, ErrorCode::KeyChanged, true, 0);
             }
             Frame::Publish(publish) => {
                 let user = &mut self.users[connection.user.unwrap()];
@@ -547,6 +584,9 @@ impl Client {
                 }
                 Event::Fate { fate, .. } => self.fates.push(fate),
                 Event::NotOpened { reason, .. } => self.said.push(format!("not opened: {reason:?}")),
+                Event::Key { name, news } => self.said.push(format!("key of {name}: {news:?}")),
+                Event::RolledOver { fingerprint } => self.said.push(format!("rolled over: {fingerprint}")),
+                Event::NotRolledOver(code) => self.said.push(format!("not rolled over: {code}")),
                 Event::NoOneTimePrekey { to } => self.said.push(format!("no one-time prekey of {to}")),
                 Event::Missing { count, .. } => self.said.push(format!("missing: {count}")),
                 Event::NotPublished(code) => self.said.push(format!("not published: {code}")),

@@ -1,4 +1,4 @@
-//! LOOKUP and PUBLISH (spec/wire.md, section 6).
+//! LOOKUP and PUBLISH (spec/wire.md, section 6); ROLL is in `roll_over`.
 //!
 //! Owns: requests to the directory and the answers that a connection waits for. Addresses are in
 //! memory, keys in the store. Must not know what a signature is over: it passes them on.
@@ -11,9 +11,12 @@ use e2e_protocol::wire::directory::{
     BundleParts, Entry, Lookup, OneTimePrekey, Publish, Published, SignedPrekey, Want, Whose,
 };
 
+use e2e_protocol::wire::roll::{RollOver, Rolls};
+
 use super::{Action, ConnId, Core};
 use crate::store::{
-    BundleRecord, PrekeyBatchRecord, PrekeyCount, PublishError, Request, SignedPrekeyRecord, StoreErrorKind,
+    BundleRecord, KeyHistory, PrekeyBatchRecord, PrekeyCount, PublishError, Request, RollOverRecord,
+    SignedPrekeyRecord, StoreErrorKind,
 };
 
 /// What a connection waits for the store for.
@@ -21,8 +24,15 @@ use crate::store::{
 pub(crate) enum Pending {
     /// The WELCOME of a registration.
     Register(ConnId),
-    /// The answer to this request.
-    Request(ConnId, u32),
+    /// The answer to a request.
+    Request {
+        /// Whose.
+        id: ConnId,
+        /// Which.
+        request: u32,
+        /// What it is about: a name can change hands before the store answers.
+        of: Uid,
+    },
 }
 
 /// What an ENTRY says of a user besides the bundle.
@@ -48,9 +58,12 @@ impl Core {
         if self.store_is_failing() {
             return self.push_error(id, ErrorCode::StoreFailed, lookup.request, "the relay's disk failed");
         }
-        if let Some(token) = self.ask(id, lookup.request) {
+        if let Some(token) = self.ask(id, lookup.request, address.uid) {
             let one_time = lookup.want == Want::OneTime;
-            self.actions.push_back(Action::Store(Request::TakeBundle { slot, one_time, token }));
+            self.actions.push_back(Action::Store(match lookup.want {
+                Want::RollOvers => Request::ReadKeys { slot, token },
+                _ => Request::TakeBundle { slot, one_time, token },
+            }));
         }
     }
 
@@ -80,7 +93,11 @@ impl Core {
         if self.store_is_failing() {
             return self.push_error(id, ErrorCode::StoreFailed, publish.request, "the relay's disk failed");
         }
-        if let Some(token) = self.ask(id, publish.request) {
+        if self.is_changing_hands(slot) {
+            return self.push_error(id, ErrorCode::Busy, publish.request, "the name is getting a new key");
+        }
+        let uid = self.uid(slot);
+        if let Some(token) = self.ask(id, publish.request, uid) {
             self.actions.push_back(Action::Store(Request::Publish { slot, signed_prekey, batch, token }));
         }
     }
@@ -121,20 +138,50 @@ impl Core {
         token: u64,
         result: Result<Option<Box<BundleRecord>>, StoreErrorKind>,
     ) {
-        if let (Ok(Some(record)), Some(user)) = (&result, self.users.at(slot)) {
+        let of = self.asked_about(token);
+        let address = self.address(slot).filter(|address| Some(address.uid) == of);
+        if let (Ok(Some(record)), Some(user)) = (&result, self.users.at(slot).filter(|_| address.is_some())) {
             user.prekeys = record.left;
         }
-        let address = self.address(slot);
         let Some((id, request)) = self.answered(token) else { return };
         match (result, address) {
+            // What was read is the former key's, or this may be.
+            (Ok(_), None) => self.push_error(id, ErrorCode::Busy, request, "the key changed meanwhile"),
             (Ok(Some(record)), Some(address)) => {
                 let left = record.left.one_time_left.into();
                 self.push_entry(id, request, &address, left, Some(bundle_parts(&record)));
             }
-            (Ok(_), _) => {
+            (Ok(None), Some(_)) => {
                 self.push_error(id, ErrorCode::NoBundle, request, "this user has published no prekeys yet");
             }
             (Err(error), _) => self.store_error(id, request, error),
+        }
+    }
+
+    /// Answers a LOOKUP of roll-overs, or lets a roll-over go on that had to know the key in force.
+    pub(super) fn handle_keys(
+        &mut self,
+        slot: u32,
+        token: u64,
+        result: Result<Option<Box<KeyHistory>>, StoreErrorKind>,
+    ) {
+        let result = result.and_then(|keys| keys.ok_or(StoreErrorKind::Corrupted));
+        if self.is_rolling_over(slot, token) {
+            return self.handle_key_in_force(slot, result);
+        }
+        let is_present = self.asked_about(token) == Some(self.uid(slot));
+        let Some((id, request)) = self.answered(token) else { return };
+        match result {
+            Ok(_) if !is_present => {
+                self.push_error(id, ErrorCode::Busy, request, "the key changed meanwhile");
+            }
+            Ok(keys) => {
+                let roll_overs: Vec<_> =
+                    keys.roll_overs.iter().map(|record| wire(record).to_bytes()).collect();
+                let rolls = Rolls { request, oldest: &keys.oldest, roll_overs: &roll_overs };
+                self.push(id, HEADER_BYTES + BODY_BYTES_MAX, |out| rolls.emit(out));
+            }
+            Err(error) => self.store_error(id, request, error),
         }
     }
 
@@ -158,7 +205,7 @@ impl Core {
     }
 
     /// Notes that this request waits for the store; `None`, and BUSY said, if too many do.
-    fn ask(&mut self, id: ConnId, request: u32) -> Option<u64> {
+    pub(super) fn ask(&mut self, id: ConnId, request: u32, of: Uid) -> Option<u64> {
         let full = self.pending.len() >= self.limits.requests_max;
         let connection = self.connections.get_mut(id)?;
         if full || connection.requests_pending >= REQUESTS_PENDING_MAX {
@@ -167,13 +214,13 @@ impl Core {
         }
         connection.requests_pending += 1;
         let token = self.token();
-        self.pending.insert(token, Pending::Request(id, request));
+        self.pending.insert(token, Pending::Request { id, request, of });
         Some(token)
     }
 
     /// Who waited for this answer, if they still are there.
-    fn answered(&mut self, token: u64) -> Option<(ConnId, u32)> {
-        let Some(Pending::Request(id, request)) = self.pending.remove(&token) else { return None };
+    pub(super) fn answered(&mut self, token: u64) -> Option<(ConnId, u32)> {
+        let Some(Pending::Request { id, request, .. }) = self.pending.remove(&token) else { return None };
         let connection = self.connections.get_mut(id)?;
         connection.requests_pending = connection.requests_pending.saturating_sub(1);
         let ready = connection.slot().is_some();
@@ -181,10 +228,27 @@ impl Core {
         ready.then_some((id, request))
     }
 
-    fn store_error(&mut self, id: ConnId, request: u32, error: StoreErrorKind) {
+    /// What a request is about that waits for an answer.
+    fn asked_about(&self, token: u64) -> Option<Uid> {
+        match self.pending.get(&token)? {
+            Pending::Request { of, .. } => Some(*of),
+            Pending::Register(_) => None,
+        }
+    }
+
+    pub(super) fn store_error(&mut self, id: ConnId, request: u32, error: StoreErrorKind) {
         log::error!("the directory's disk failed: {error}");
         self.store_failed();
         self.push_error(id, ErrorCode::StoreFailed, request, "the relay's disk failed");
+    }
+}
+
+fn wire(record: &RollOverRecord) -> RollOver<'_> {
+    RollOver {
+        time_ms: record.time,
+        identity_key: &record.identity_key,
+        former_signature: &record.former_signature,
+        signature: &record.signature,
     }
 }
 

@@ -16,6 +16,15 @@ use super::timers::Timer;
 use super::{ConnId, Core};
 use crate::store::{Request, StoreErrorKind};
 
+/// Whose signature waits to be verified.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ToVerify {
+    /// Of this connection's PROOF.
+    Login(ConnId),
+    /// Of the ROLL for the name in this slot: two.
+    RollOver(u32),
+}
+
 /// Why a PROOF is refused, in a word for the peer.
 struct Refusal(ErrorCode, &'static str);
 
@@ -52,31 +61,37 @@ impl Core {
             token_proof: *proof.token_proof,
             name: proof.name,
         }));
-        self.logins.push_back(id);
+        self.to_verify.push_back(ToVerify::Login(id));
     }
 
-    /// Verifies as many waiting logins as one turn may.
-    pub(super) fn verify_logins(&mut self) {
-        for _ in 0..self.limits.verifications_per_turn {
-            let Some((id, proof)) = self.next_proof() else { return };
-            if let Err(Refusal(code, text)) = self.verify_login(id, &proof) {
-                self.end(id, code, text);
+    /// Verifies as many waiting signatures as one turn may. Who is gone costs none.
+    pub(super) fn verify_signatures(&mut self) {
+        let mut verified = 0;
+        while verified < self.limits.verifications_per_turn {
+            match self.to_verify.pop_front() {
+                None => return,
+                Some(ToVerify::RollOver(slot)) => verified += self.prove_roll_over(slot),
+                Some(ToVerify::Login(id)) => {
+                    let Some(proof) = self.take_proof(id) else { continue };
+                    verified += 1;
+                    if let Err(Refusal(code, text)) = self.verify_login(id, &proof) {
+                        self.end(id, code, text);
+                    }
+                }
             }
         }
     }
 
-    /// The PROOF of the next connection that is still there to be logged in.
-    fn next_proof(&mut self) -> Option<(ConnId, Box<PendingProof>)> {
-        loop {
-            let id = self.logins.pop_front()?;
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            if matches!(connection.phase, Phase::Proving(_))
-                // Taken out and not put back: what comes next is Registering, Ready or Ending.
-                && let Phase::Proving(proof) = std::mem::replace(&mut connection.phase, Phase::Hello)
-            {
-                return Some((id, proof));
-            }
+    /// The PROOF of a connection that is still there to be logged in.
+    fn take_proof(&mut self, id: ConnId) -> Option<Box<PendingProof>> {
+        let connection = self.connections.get_mut(id)?;
+        if matches!(connection.phase, Phase::Proving(_))
+            // Taken out and not put back: what comes next is Registering, Ready or Ending.
+            && let Phase::Proving(proof) = std::mem::replace(&mut connection.phase, Phase::Hello)
+        {
+            return Some(proof);
         }
+        None
     }
 
     /// Unknown name and wrong key cost the same as a good login: each verifies one signature.

@@ -11,7 +11,7 @@
 //!
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Login
-//! is in `login`, keys in `directory`, what a connection is told and its end in `output`, what time
+//! is in `login`, keys in `directory`, a name's change to a new key in `roll_over`, what a connection is told and its end in `output`, what time
 //! brings about in `deadlines`. State: `users`, `mailbox`, `ring`, `lane`, `connection`.
 
 mod collect;
@@ -25,6 +25,7 @@ mod login;
 mod mailbox;
 mod output;
 mod ring;
+mod roll_over;
 mod send;
 mod spill;
 mod timers;
@@ -43,7 +44,9 @@ pub use connection::ConnId;
 use connection::{Connection, OutputPool, Phase};
 use connections::Connections;
 use directory::Pending;
+use login::ToVerify;
 use ring::Pool;
+use roll_over::RollingOver;
 use timers::{Timer, Timers};
 use users::Users;
 
@@ -96,8 +99,10 @@ pub struct Core {
     timers: Timers,
     actions: VecDeque<Action>,
 
-    /// Connections whose PROOF waits to be verified.
-    logins: VecDeque<ConnId>,
+    /// What waits for a signature to be verified.
+    to_verify: VecDeque<ToVerify>,
+    /// Names that are about to have a new key, by slot.
+    rolling_over: HashMap<u32, RollingOver>,
     /// Connections with output that was not announced yet.
     to_flush: Vec<ConnId>,
     /// Slots whose mailbox changed in this turn.
@@ -145,7 +150,8 @@ impl Core {
             outputs: OutputPool::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
-            logins: VecDeque::new(),
+            to_verify: VecDeque::new(),
+            rolling_over: HashMap::new(),
             to_flush: Vec::new(),
             touched: Vec::new(),
             to_spill: VecDeque::new(),
@@ -228,6 +234,7 @@ impl Core {
             (Phase::Ready { slot, .. }, Frame::Ack(ack)) => self.handle_ack(id, *slot, &ack),
             (Phase::Ready { .. }, Frame::Lookup(lookup)) => self.handle_lookup(id, lookup),
             (Phase::Ready { slot, .. }, Frame::Publish(publish)) => self.handle_publish(id, *slot, &publish),
+            (Phase::Ready { slot, .. }, Frame::Roll(roll)) => self.handle_roll(id, *slot, &roll),
             (Phase::Ready { .. }, Frame::Ping(opaque)) => {
                 self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Pong, opaque));
             }
@@ -296,7 +303,7 @@ impl Core {
 
     /// Ends a turn: everything that was put off during it is done now, once.
     pub fn end_turn(&mut self) {
-        self.verify_logins();
+        self.verify_signatures();
         while let Some(slot) = self.touched.pop() {
             if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
                 mailbox.touched = false;
@@ -324,7 +331,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         // What was said to the core since the turn's end, and what waits for the next turn.
-        let is_idle = self.logins.is_empty() && self.touched.is_empty() && self.to_flush.is_empty();
+        let is_idle = self.to_verify.is_empty() && self.touched.is_empty() && self.to_flush.is_empty();
         if is_idle { self.timers.next_ms() } else { Some(self.now.monotonic_ms) }
     }
 
@@ -348,6 +355,8 @@ impl Core {
             Completion::Registered { slot, token, result } => self.handle_registered(slot, token, result),
             Completion::Published { slot, token, result } => self.handle_published(slot, token, result),
             Completion::Bundle { slot, token, result } => self.handle_bundle(slot, token, result),
+            Completion::Keys { slot, token, result } => self.handle_keys(slot, token, result),
+            Completion::RolledOver { slot, token, result } => self.handle_rolled_over(slot, token, result),
         }
     }
 

@@ -50,6 +50,9 @@ impl Core {
             lane::Admission::Conflict => return Err(ErrorCode::IdConflict),
             lane::Admission::TooOld => return Err(ErrorCode::IdTooOld),
         }
+        if self.is_changing_hands(recipient.slot()) {
+            return Err(ErrorCode::Busy);
+        }
         if !receiving && self.store_is_failing() {
             return Err(ErrorCode::StoreFailed);
         }
@@ -130,8 +133,13 @@ impl Core {
     /// Tells a sender what became of a message: on the connection that uses its lane, or, if that is
     /// gone and it matters, by a notice in the sender's own mailbox.
     pub(super) fn tell(&mut self, message: &Told, code: ResultCode, receipt: Receipt) {
-        let Told { sender, recipient, lane, number } = *message;
-        let Some(user) = self.users.with_uid(sender) else { return };
+        let Told { sender, lane, number, .. } = *message;
+        let Some(user) = self.users.with_uid(sender) else {
+            if matches!(code, ResultCode::Collected | ResultCode::Expired) {
+                log::warn!("{}: a notice for slot {}", Reason::NoticeKeyChanged, sender.slot());
+            }
+            return;
+        };
         let seen = match code {
             ResultCode::Collected | ResultCode::Done => Seen::Done,
             ResultCode::Stored => Seen::Stored,
@@ -152,19 +160,16 @@ impl Core {
             connection.output.push_result(&mut self.outputs, kind, number, receipt);
             self.flush_later(id);
         } else if matches!(code, ResultCode::Collected | ResultCode::Expired) {
-            self.put_notice(sender, recipient, lane, number, code, receipt);
+            if self.hold_notice(message, code, receipt) {
+                return;
+            }
+            self.put_notice(message, code, receipt);
         }
     }
 
-    fn put_notice(
-        &mut self,
-        sender: Uid,
-        recipient: Uid,
-        lane: Lane,
-        number: Number,
-        code: ResultCode,
-        receipt: Receipt,
-    ) {
+    /// Puts a notice of what became of a message into its sender's own mailbox.
+    pub(super) fn put_notice(&mut self, message: &Told, code: ResultCode, receipt: Receipt) {
+        let Told { sender, recipient, lane, number } = *message;
         let time_ms = self.now.relay_ms;
         let sequence = self.users.at(sender.slot()).map(|user| user.activate().mailbox.last.0 + 1);
         let Some(sequence) = sequence.map(Sequence) else { return };

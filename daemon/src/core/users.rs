@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use e2e_protocol::ids::{Fingerprint, Name, Sequence, Uid};
+use e2e_protocol::ids::{Fingerprint, KeyId, Name, Sequence, Uid};
 
 use super::ConnId;
 use super::lane::Lanes;
 use super::mailbox::Mailbox;
+use super::ring::Pool;
 use crate::store::{PrekeyCount, Snapshot};
 
 /// One registered user.
@@ -61,6 +62,25 @@ impl User {
         lanes
     }
 }
+
+impl User {
+    /// The name is another key's now, and starts with nothing; its mailbox was empty. Returns how many lanes
+    /// are forgotten.
+    pub(crate) fn roll_over(&mut self, uid: Uid, fingerprint: Fingerprint, pool: &mut Pool) -> usize {
+        debug_assert!(self.connections == 0, "every connection was ended before");
+        (self.generation, self.fingerprint, self.prekeys) = (uid.generation(), fingerprint, NO_PREKEYS);
+        let Some(active) = self.active.take() else { return 0 };
+        let Active { mut mailbox, lanes } = *active;
+        debug_assert!(mailbox.messages == 0 && mailbox.spill.is_none(), "nothing came to it meanwhile");
+        // Sequences go on, so that none is given twice whoever owns the name.
+        self.last_sequence = mailbox.last;
+        mailbox.ring.release(mailbox.ring.tail(), pool);
+        lanes.len()
+    }
+}
+
+/// Of who has published none.
+const NO_PREKEYS: PrekeyCount = PrekeyCount { signed_prekey: KeyId::ZERO, one_time_left: 0 };
 
 /// Everybody who is registered.
 #[derive(Debug)]
@@ -154,7 +174,7 @@ impl Users {
             name,
             generation,
             fingerprint,
-            prekeys: PrekeyCount { signed_prekey: e2e_protocol::ids::KeyId::ZERO, one_time_left: 0 },
+            prekeys: NO_PREKEYS,
             registered: false,
             connections: 0,
             receiver: None,

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use e2e_protocol::ids::{KeyId, Sequence};
+use e2e_protocol::ids::{Fingerprint, KeyId, Sequence};
 
 use super::{
     Chunk, Completion, Engine, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, PublishError, Request,
-    SignedPrekeyRecord, StoreError, StoreErrorKind, StoredMailbox, Table,
+    RollOverRecord, SignedPrekeyRecord, StoreError, StoreErrorKind, StoredMailbox, Table,
     limits::{BATCH_KEYS_MAX, CHUNK_BYTES_BEST, PREKEY_BATCHES_MAX},
     overlay::Overlay,
     reading,
@@ -85,6 +85,10 @@ pub(super) fn failed(request: &Request, error: StoreErrorKind) -> Option<Complet
         Request::TakeBundle { slot, token, .. } => {
             Some(Completion::Bundle { slot, token, result: Err(error) })
         }
+        Request::RollOver { slot, token, .. } => {
+            Some(Completion::RolledOver { slot, token, result: Err(error) })
+        }
+        Request::ReadKeys { slot, token } => Some(Completion::Keys { slot, token, result: Err(error) }),
     }
 }
 
@@ -151,7 +155,13 @@ impl<'e> Batch<'e> {
                 let result = Ok(self.take_bundle(slot)?);
                 Ok(Some(Completion::Bundle { slot, token, result }))
             }
-            Request::TakeBundle { one_time: false, .. } | Request::ReadBacklog { .. } => Ok(None),
+            Request::RollOver { slot, generation, fingerprint, ref roll_over, token } => {
+                self.roll_over(slot, generation, fingerprint, roll_over)?;
+                Ok(Some(Completion::RolledOver { slot, token, result: Ok(()) }))
+            }
+            Request::TakeBundle { one_time: false, .. }
+            | Request::ReadBacklog { .. }
+            | Request::ReadKeys { .. } => Ok(None),
         }
     }
 
@@ -237,7 +247,16 @@ impl<'e> Batch<'e> {
 
     fn drop_user(&mut self, slot: u32) {
         let key = records::slot_key(slot);
-        for table in [Table::Users, Table::IdentityKeys, Table::Mailboxes, Table::SignedPrekeys] {
+        for table in [Table::Users, Table::IdentityKeys, Table::RollOvers] {
+            self.overlay.delete(table, key.clone());
+        }
+        self.drop_belongings(slot);
+    }
+
+    /// Deletes the messages and prekeys of who holds a slot.
+    fn drop_belongings(&mut self, slot: u32) {
+        let key = records::slot_key(slot);
+        for table in [Table::Mailboxes, Table::SignedPrekeys] {
             self.overlay.delete(table, key.clone());
         }
         self.drop_prekey_batches(slot);
@@ -248,6 +267,32 @@ impl<'e> Batch<'e> {
             records::chunk_key(slot, from),
             records::chunk_key(slot, to),
         );
+    }
+
+    fn roll_over(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        fingerprint: Fingerprint,
+        roll_over: &RollOverRecord,
+    ) -> Result<(), StoreError> {
+        let missing = || StoreError::malformed("who rolls over is missing");
+        let User { name, .. } = self.user(slot)?.ok_or_else(missing)?;
+        let history = reading::key_history(slot, |table, key| self.overlay.get(table, key))?;
+        let mut history = history.ok_or_else(missing)?;
+        history.push(roll_over.clone());
+        self.drop_belongings(slot);
+        let user = User { generation, name, fingerprint, signed_prekey: KeyId::ZERO, batches: Vec::new() };
+        let key = records::slot_key(slot);
+        self.overlay.put(Table::Users, key.clone(), user.emit());
+        self.overlay.put(Table::IdentityKeys, key.clone(), roll_over.identity_key.to_vec());
+        self.overlay.put(Table::RollOvers, key, records::emit_key_history(&history));
+        Ok(())
+    }
+
+    /// Whether this holder has the slot.
+    pub(super) fn is_held_by(&self, slot: u32, generation: u32) -> Result<bool, StoreError> {
+        Ok(self.user(slot)?.is_some_and(|user| user.generation == generation))
     }
 
     fn drop_prekey_batches(&mut self, slot: u32) {
@@ -375,7 +420,7 @@ impl<'e> Batch<'e> {
 
     /// Deletes what a failed commit may have left of a registration.
     pub(super) fn discard_registration(&mut self, slot: u32, generation: u32) -> Result<(), StoreError> {
-        if self.user(slot)?.is_some_and(|user| user.generation == generation) {
+        if self.is_held_by(slot, generation)? {
             self.drop_user(slot);
         }
         Ok(())

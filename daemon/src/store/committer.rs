@@ -35,8 +35,21 @@ enum State {
 
 #[derive(Clone, Copy)]
 enum Doubt {
-    Append { slot: u32, first: Sequence, last: Sequence },
-    Registration { slot: u32, generation: u32 },
+    Append {
+        slot: u32,
+        first: Sequence,
+        last: Sequence,
+    },
+    Registration {
+        slot: u32,
+        generation: u32,
+    },
+    /// Both its outcomes are right: it is not undone but reported, once it can be seen.
+    RollOver {
+        slot: u32,
+        generation: u32,
+        token: u64,
+    },
 }
 
 impl Committer {
@@ -59,6 +72,8 @@ impl Committer {
                 self.doubts.extend(requests.iter().filter_map(Doubt::of));
                 self.keep_acks(requests);
                 self.handle_failure(&error);
+                let is_known = |completion: &Completion| !matches!(completion, Completion::RolledOver { .. });
+                return applied.completions.into_iter().filter(is_known).collect();
             }
             Some(Failure::Read(error)) => self.handle_failure(&error),
             None => self.wait = REOPEN_WAIT_MIN,
@@ -84,36 +99,53 @@ impl Committer {
     }
 
     /// Opens the engine again, deletes what the failed commit may have left, and writes the acknowledgements
-    /// that came meanwhile. Then batches are carried out again. The next wait is twice as long.
-    pub fn retry(&mut self, now: u64) {
+    /// that came meanwhile. Then batches are carried out again. The next wait is twice as long. Returns the
+    /// answers that were put off until it could be seen what the failed commit had done.
+    pub fn retry(&mut self, now: u64) -> Vec<Completion> {
         self.wait = REOPEN_WAIT_MAX.min(self.wait * 2);
         match self.recover(now) {
-            Ok(()) => {
+            Ok(answers) => {
                 log::info!("store: works again");
                 self.doubts.clear();
                 self.acks.clear();
                 self.state = State::Working;
+                answers
             }
             Err(error) => {
                 log::warn!("store: {error}");
                 self.state = State::Failed(error.kind);
+                Vec::new()
             }
         }
     }
 
-    fn recover(&self, now: u64) -> Result<(), StoreError> {
+    fn recover(&self, now: u64) -> Result<Vec<Completion>, StoreError> {
         self.engine.reopen()?;
         let mut batch = Batch::over(&*self.engine);
+        let mut answers = Vec::new();
         for doubt in &self.doubts {
             match *doubt {
                 Doubt::Append { slot, first, last } => batch.discard_append(slot, first, last)?,
                 Doubt::Registration { slot, generation } => batch.discard_registration(slot, generation)?,
+                Doubt::RollOver { slot, generation, token } => {
+                    let happened = batch.is_held_by(slot, generation)?;
+                    let result = if happened { Ok(()) } else { Err(self.failure()) };
+                    answers.push(Completion::RolledOver { slot, token, result });
+                }
             }
         }
         for acked in self.acks.values() {
             batch.handle(acked)?;
         }
-        batch.commit(now)
+        batch.commit(now)?;
+        Ok(answers)
+    }
+
+    fn failure(&self) -> StoreErrorKind {
+        match self.state {
+            State::Working => StoreErrorKind::Io,
+            State::Failed(kind) => kind,
+        }
     }
 
     fn keep_acks(&mut self, requests: &[Request]) {
@@ -130,6 +162,9 @@ impl Doubt {
         match *request {
             Request::Append { slot, first, last, .. } => Some(Self::Append { slot, first, last }),
             Request::Register { slot, generation, .. } => Some(Self::Registration { slot, generation }),
+            Request::RollOver { slot, generation, token, .. } => {
+                Some(Self::RollOver { slot, generation, token })
+            }
             _ => None,
         }
     }

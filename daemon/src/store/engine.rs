@@ -26,11 +26,13 @@ pub enum Table {
     SignedPrekeys,
     /// One-time prekeys. Key: slot u32, batch u8, index u8; index 0 is the batch's head.
     PrekeyBatches,
+    /// The last roll-overs of a name that had any. Key: slot u32.
+    RollOvers,
 }
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Meta,
         Self::Users,
         Self::IdentityKeys,
@@ -38,6 +40,7 @@ impl Table {
         Self::Chunks,
         Self::SignedPrekeys,
         Self::PrekeyBatches,
+        Self::RollOvers,
     ];
 
     /// The name by which an engine keeps it.
@@ -51,6 +54,7 @@ impl Table {
             Self::Chunks => "chunks",
             Self::SignedPrekeys => "signed-prekeys",
             Self::PrekeyBatches => "prekey-batches",
+            Self::RollOvers => "roll-overs",
         }
     }
 }

@@ -9,6 +9,9 @@ pub const BATCH_KEYS_MAX: usize = 16;
 /// signed prekey.
 pub const PREKEY_BATCHES_MAX: usize = 8;
 
+/// Roll-overs that are kept of a name; with one more the oldest is forgotten.
+pub const ROLL_OVERS_KEPT_MAX: usize = 8;
+
 /// Up to this many bytes of messages, appends to one mailbox in one commit share a chunk. The engine
 /// rounds a value up to a power of two of 4 KiB pages, so this stays a little below 64 KiB. A larger
 /// append is one chunk by itself, of its own size.

@@ -30,8 +30,8 @@ pub use memory::MemoryEngine;
 pub use open::Store;
 pub use redb_engine::RedbEngine;
 pub use request::{
-    BundleRecord, Chunk, Completion, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, Request,
-    SignedPrekeyRecord,
+    BundleRecord, Chunk, Completion, KeyHistory, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, Request,
+    RollOverRecord, SignedPrekeyRecord,
 };
 pub use snapshot::{LoadError, Snapshot, StoredMailbox, StoredUser};
 pub use threads::StoreHandle;

@@ -7,13 +7,16 @@ use std::ops::ControlFlow;
 use e2e_protocol::ids::{KeyId, Sequence};
 
 use super::{
-    BundleRecord, Chunk, Completion, Engine, Request, StoreError, StoreErrorKind, Table,
+    BundleRecord, Chunk, Completion, Engine, KeyHistory, Request, StoreError, StoreErrorKind, Table,
     records::{self, User},
 };
 
 /// Whether a request is answered without a commit.
 pub(super) fn is_read(request: &Request) -> bool {
-    matches!(request, Request::ReadBacklog { .. } | Request::TakeBundle { one_time: false, .. })
+    matches!(
+        request,
+        Request::ReadBacklog { .. } | Request::TakeBundle { one_time: false, .. } | Request::ReadKeys { .. }
+    )
 }
 
 /// Answers a request for which [`is_read`] holds. An error beside the answer is one that the engine cannot be
@@ -27,6 +30,10 @@ pub(super) fn answer(engine: &dyn Engine, request: &Request) -> (Option<Completi
         Request::TakeBundle { slot, token, one_time: false } => {
             let (result, failure) = split(bundle(slot, |table, key| engine.get(table, key)));
             (Some(Completion::Bundle { slot, token, result }), failure)
+        }
+        Request::ReadKeys { slot, token } => {
+            let (result, failure) = split(key_history(slot, |table, key| engine.get(table, key)));
+            (Some(Completion::Keys { slot, token, result: result.map(|keys| keys.map(Box::new)) }), failure)
         }
         _ => (None, None),
     }
@@ -69,6 +76,21 @@ fn backlog(
         }
     })?;
     malformed.map_or(Ok(chunks), Err)
+}
+
+/// The keys that a name has had, by whatever `get` sees.
+pub(super) fn key_history(
+    slot: u32,
+    get: impl Fn(Table, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
+) -> Result<Option<KeyHistory>, StoreError> {
+    let key = records::slot_key(slot);
+    // In this order: where the first roll-over is committed between the two, its record has it all.
+    let identity_key = get(Table::IdentityKeys, &key)?;
+    if let Some(record) = get(Table::RollOvers, &key)? {
+        return Ok(Some(records::parse_key_history(&record)?));
+    }
+    let Some(identity_key) = identity_key else { return Ok(None) };
+    Ok(Some(KeyHistory { oldest: records::parse_modulus(&identity_key)?, roll_overs: Vec::new() }))
 }
 
 /// A bundle without a one-time prekey, by whatever `get` sees.

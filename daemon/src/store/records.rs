@@ -9,8 +9,9 @@ use e2e_protocol::ids::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Chunk, PrekeyBatchRecord, PrekeyCount, SignedPrekeyRecord, StoreError, StoredMailbox, StoredUser,
-    limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX},
+    Chunk, KeyHistory, PrekeyBatchRecord, PrekeyCount, RollOverRecord, SignedPrekeyRecord, StoreError,
+    StoredMailbox, StoredUser,
+    limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX, ROLL_OVERS_KEPT_MAX},
 };
 
 /// The version of these layouts, in `Meta`. An older daemon refuses a newer one.
@@ -22,7 +23,7 @@ pub(super) const META_RELAY_ID: &[u8] = b"relay-id";
 pub(super) const META_BOOT: &[u8] = b"boot";
 pub(super) const META_CLOCK: &[u8] = b"clock";
 
-/// Key of a slot's one record in `Users`, `IdentityKeys`, `Mailboxes`, `SignedPrekeys`; it also sorts before
+/// Key of a slot's one record in `Users`, `IdentityKeys`, `Mailboxes`, `SignedPrekeys`, `RollOvers`; it also sorts before
 /// all the records of that slot in the other tables.
 pub(super) fn slot_key(slot: u32) -> Vec<u8> {
     slot.to_be_bytes().to_vec()
@@ -233,6 +234,36 @@ pub(super) fn parse_signed_prekey(value: &[u8]) -> Result<SignedPrekeyRecord, St
     let (made, profile) = (fields.u64()?, fields.u8()?);
     let prekey = SignedPrekeyRecord { made, profile, signature: fields.take()?, modulus: fields.take()? };
     fields.end().map(|()| prekey)
+}
+
+/// The record in `RollOvers`: oldest modulus 256, then for each roll-over, oldest first: time 8, modulus 256,
+/// signature by the former key 256, signature 256.
+pub(super) fn emit_key_history(history: &KeyHistory) -> Vec<u8> {
+    let mut record = history.oldest.to_vec();
+    for roll_over in &history.roll_overs {
+        record.extend(roll_over.time.to_be_bytes());
+        record.extend(roll_over.identity_key);
+        record.extend(roll_over.former_signature);
+        record.extend(roll_over.signature);
+    }
+    record
+}
+
+pub(super) fn parse_key_history(value: &[u8]) -> Result<KeyHistory, StoreError> {
+    let mut fields = Fields::of(value, "roll-overs");
+    let mut history = KeyHistory { oldest: fields.take()?, roll_overs: Vec::new() };
+    while !fields.rest.is_empty() {
+        if history.roll_overs.len() == ROLL_OVERS_KEPT_MAX {
+            return Err(fields.malformed());
+        }
+        history.roll_overs.push(RollOverRecord {
+            time: fields.u64()?,
+            identity_key: fields.take()?,
+            former_signature: fields.take()?,
+            signature: fields.take()?,
+        });
+    }
+    Ok(history)
 }
 
 /// The head of a batch in `PrekeyBatches`: signature 256, then 32 for each key of the batch.

@@ -88,6 +88,28 @@ pub enum Request {
         /// Returned with the answer.
         token: u64,
     },
+    /// The name in this slot gets another identity key: its messages and prekeys are deleted, and the
+    /// roll-over is added to its history. Answer: [`Completion::RolledOver`], which after a failed commit
+    /// comes only when it is known what became of it.
+    RollOver {
+        /// The slot in the relay's table of names.
+        slot: u32,
+        /// Which holder of that slot this is.
+        generation: u32,
+        /// Of the new identity key.
+        fingerprint: Fingerprint,
+        /// The new identity key, and what proves it.
+        roll_over: Box<RollOverRecord>,
+        /// Returned with the answer.
+        token: u64,
+    },
+    /// Read the keys that a name has had. Answer: [`Completion::Keys`].
+    ReadKeys {
+        /// Whose.
+        slot: u32,
+        /// Returned with the answer.
+        token: u64,
+    },
 }
 
 impl Request {
@@ -159,6 +181,24 @@ pub enum Completion {
         /// The bundle.
         result: Result<Option<Box<BundleRecord>>, StoreErrorKind>,
     },
+    /// The name has its new key, and keeps it across power loss.
+    RolledOver {
+        /// As in the request.
+        slot: u32,
+        /// As in the request.
+        token: u64,
+        /// Whether it has. If not, nothing changed.
+        result: Result<(), StoreErrorKind>,
+    },
+    /// The keys that a name has had. `None`: nobody holds that slot.
+    Keys {
+        /// As in the request.
+        slot: u32,
+        /// As in the request.
+        token: u64,
+        /// The keys.
+        result: Result<Option<Box<KeyHistory>>, StoreErrorKind>,
+    },
 }
 
 /// Stored messages as they lay in memory.
@@ -196,6 +236,51 @@ pub struct PrekeyBatchRecord {
     pub signature: Signature,
     /// N(OPK), 256 bytes each, 1 to [`super::limits::BATCH_KEYS_MAX`] of them.
     pub moduli: Vec<Modulus>,
+}
+
+/// A change of a name to a new identity key. Source: spec/crypto.md, "People".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollOverRecord {
+    /// When its owner made it, Unix milliseconds by the owner's clock.
+    pub time: u64,
+    /// N(IK) that came into force, 256 bytes.
+    pub identity_key: Modulus,
+    /// By the key that was in force before, 256 bytes.
+    pub former_signature: Signature,
+    /// By the key that came into force, 256 bytes.
+    pub signature: Signature,
+}
+
+/// The keys that a name has had, as far back as they are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHistory {
+    /// N(IK) of the oldest of them.
+    pub oldest: Modulus,
+    /// How it came to the present one, oldest first: at most [`super::limits::ROLL_OVERS_KEPT_MAX`].
+    pub roll_overs: Vec<RollOverRecord>,
+}
+
+impl KeyHistory {
+    /// N(IK) of the key in force.
+    #[must_use]
+    pub fn present(&self) -> &Modulus {
+        self.roll_overs.last().map_or(&self.oldest, |roll_over| &roll_over.identity_key)
+    }
+
+    /// When the last roll-over was; zero if there was none.
+    #[must_use]
+    pub fn last_time(&self) -> u64 {
+        self.roll_overs.last().map_or(0, |roll_over| roll_over.time)
+    }
+
+    /// Adds a roll-over, and forgets what is too much.
+    pub(super) fn push(&mut self, roll_over: RollOverRecord) {
+        self.roll_overs.push(roll_over);
+        let surplus = self.roll_overs.len().saturating_sub(super::limits::ROLL_OVERS_KEPT_MAX);
+        if let Some(forgotten) = self.roll_overs.drain(..surplus).next_back() {
+            self.oldest = forgotten.identity_key;
+        }
+    }
 }
 
 /// What prekeys a user has at the relay.

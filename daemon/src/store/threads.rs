@@ -209,7 +209,8 @@ fn commit_loop(shared: &Shared, mut committer: Committer, notify: &dyn Fn()) {
             Step::Fail(error) => committer.handle_failure(&error),
             Step::Retry => {
                 retry_at = None;
-                committer.retry(shared.clock());
+                let completions = committer.retry(shared.clock());
+                shared.answer(completions, notify);
             }
             Step::Stop => break,
         }
@@ -220,7 +221,8 @@ fn commit_loop(shared: &Shared, mut committer: Committer, notify: &dyn Fn()) {
     }
     if retry_at.is_some() {
         // The last chance for acknowledgements that could not be written.
-        committer.retry(shared.clock());
+        let completions = committer.retry(shared.clock());
+        shared.answer(completions, notify);
     }
 }
 

@@ -15,6 +15,8 @@ use e2e_relayd::store::{
 pub(crate) struct Failing {
     inner: MemoryEngine,
     commits_fail: AtomicBool,
+    /// A commit that fails is carried out all the same.
+    applied: AtomicBool,
     reads_fail: AtomicBool,
 }
 
@@ -38,7 +40,13 @@ impl Engine for Failing {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        if self.commits_fail.load(Ordering::Relaxed) { Err(failure()) } else { self.inner.commit(writes) }
+        if !self.commits_fail.load(Ordering::Relaxed) {
+            return self.inner.commit(writes);
+        }
+        if self.applied.load(Ordering::Relaxed) {
+            self.inner.commit(writes)?;
+        }
+        Err(failure())
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -82,6 +90,11 @@ impl Disk {
         self.engine.commits_fail.store(fail, Ordering::Relaxed);
     }
 
+    /// From now on commits that fail are on the disk all the same, or not.
+    pub(crate) fn apply_failed(&mut self, applied: bool) {
+        self.engine.applied.store(applied, Ordering::Relaxed);
+    }
+
     /// From now on reads fail, or don't.
     pub(crate) fn fail_reads(&mut self, fail: bool) {
         self.engine.reads_fail.store(fail, Ordering::Relaxed);
@@ -95,9 +108,13 @@ impl Disk {
             Request::Register { .. } => "register",
             Request::Publish { .. } => "publish",
             Request::TakeBundle { .. } => "take",
+            Request::RollOver { .. } => "roll",
+            Request::ReadKeys { .. } => "keys",
         });
         match request {
-            Request::ReadBacklog { .. } | Request::TakeBundle { one_time: false, .. } => {
+            Request::ReadBacklog { .. }
+            | Request::TakeBundle { one_time: false, .. }
+            | Request::ReadKeys { .. } => {
                 self.reads.push_back(request);
             }
             _ => self.commits.push_back(request),
@@ -112,7 +129,8 @@ impl Disk {
     /// Carries out so many commits, in one batch.
     pub(crate) fn commit(&mut self, count: usize, now: u64) {
         if self.committer.retry_after().is_some() {
-            self.committer.retry(now);
+            let answers = self.committer.retry(now);
+            self.ready.extend(answers);
         }
         let batch: Vec<_> = self.commits.drain(..count.min(self.commits.len())).collect();
         if !batch.is_empty() {

@@ -1,8 +1,9 @@
 //! One connection: a socket with a small buffer, and the client behind it that keeps what it was told.
 
-use e2e_protocol::ids::{Receipt, Uid};
+use e2e_protocol::ids::{Modulus, Receipt, Signature, Uid};
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::directory::Published;
+use e2e_protocol::wire::roll::Rolled;
 use e2e_protocol::wire::session::{Challenge, Welcome};
 use e2e_protocol::wire::transfer::ResultCode;
 use e2e_protocol::wire::{ErrorCode, Frame, Parsed};
@@ -49,6 +50,15 @@ pub(crate) struct Found {
     pub(crate) one_time: Option<u8>,
 }
 
+/// A ROLLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownKeys {
+    pub(crate) request: u32,
+    pub(crate) oldest: Modulus,
+    /// Time, key, and both signatures.
+    pub(crate) roll_overs: Vec<(u64, Modulus, Signature, Signature)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -79,6 +89,8 @@ pub(crate) struct Link {
     pub(crate) result_frames: usize,
     pub(crate) found: Vec<Found>,
     pub(crate) published: Vec<Published>,
+    pub(crate) rolled: Vec<Rolled>,
+    pub(crate) keys: Vec<KnownKeys>,
     pub(crate) request_errors: Vec<(u32, ErrorCode)>,
     pub(crate) last_words: Option<ErrorCode>,
     pub(crate) pings: Vec<[u8; 8]>,
@@ -110,6 +122,8 @@ impl Link {
             result_frames: 0,
             found: Vec::new(),
             published: Vec::new(),
+            rolled: Vec::new(),
+            keys: Vec::new(),
             request_errors: Vec::new(),
             last_words: None,
             pings: Vec::new(),
@@ -239,6 +253,15 @@ impl Link {
                 one_time: entry.bundle.and_then(|bundle| bundle.one_time).map(|key| key.modulus[1]),
             }),
             Frame::Published(published) => self.published.push(published),
+            Frame::Rolled(rolled) => self.rolled.push(rolled),
+            Frame::Rolls(rolls) => self.keys.push(KnownKeys {
+                request: rolls.request,
+                oldest: *rolls.oldest,
+                roll_overs: rolls
+                    .iter()
+                    .map(|roll| (roll.time_ms, *roll.identity_key, *roll.former_signature, *roll.signature))
+                    .collect(),
+            }),
             other => panic!("the relay says {other:?}"),
         }
     }

@@ -51,9 +51,9 @@ pub(crate) fn credit(messages: u32) -> Receive {
     Receive::TakeOver(Credit { messages, bytes: u32::MAX })
 }
 
-/// One of two keys, made once: 0 is everybody's unless a test says otherwise.
+/// One of three keys, made once: 0 is everybody's unless a test says otherwise.
 pub(crate) fn identity(index: usize) -> &'static Identity {
-    static KEYS: [OnceLock<Identity>; 2] = [OnceLock::new(), OnceLock::new()];
+    static KEYS: [OnceLock<Identity>; 3] = [const { OnceLock::new() }; 3];
     KEYS[index].get_or_init(|| Identity::generate(&mut ChaCha20Rng::seed_from_u64(index as u64)))
 }
 

@@ -1,7 +1,7 @@
-//! The identity key: it signs logins, bundles and INITs, and never decrypts.
+//! The identity key: it signs logins, roll-overs, bundles and INITs, and never decrypts.
 //!
 //! This file owns the client's long-term key pair. It must not know what the signatures are about,
-//! but for a login's. Source: spec/crypto.md, "Keys of a client" and "Login".
+//! but for a login's and a roll-over's. Source: spec/crypto.md, "Keys of a client" and "Login".
 
 use rsa::rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ use super::codec::{Corrupt, Reader, Writer};
 use super::key_pair::{KeyPair, StoredKey};
 use super::pss;
 use crate::ids::{Fingerprint, Modulus, Name, Signature};
-use crate::login::{Login, fingerprint};
+use crate::login::{Login, RollOver, fingerprint};
 
 const STATE_VERSION: u8 = 1;
 
@@ -56,6 +56,13 @@ impl Identity {
     pub fn sign_login(&self, login: &Login<'_>, rng: &mut impl CryptoRng) -> Signature {
         debug_assert!(*login.fingerprint == self.fingerprint);
         self.sign(login.signed_bytes().as_bytes(), rng)
+    }
+
+    /// Signs a roll-over, of which this identity is the former or the new key. One private operation.
+    #[must_use]
+    pub fn sign_roll_over(&self, roll_over: &RollOver<'_>, rng: &mut impl CryptoRng) -> Signature {
+        debug_assert!([roll_over.former, roll_over.fingerprint].contains(&&self.fingerprint));
+        self.sign(roll_over.signed_bytes().as_bytes(), rng)
     }
 
     pub(crate) fn sign(&self, message: &[u8], rng: &mut impl CryptoRng) -> Signature {

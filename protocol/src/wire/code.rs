@@ -97,7 +97,7 @@ codes! {
     UnknownName = 0x0120, "UNKNOWN_NAME";
     /// Nobody has this uid (SEND).
     UnknownRecipient = 0x0121, "UNKNOWN_RECIPIENT";
-    /// This uid is an older holder of the name.
+    /// This uid is an older one of the name (SEND), or the name has a new key (closes).
     KeyChanged = 0x0122, "KEY_CHANGED";
     /// The id was used for another message.
     IdConflict = 0x0123, "ID_CONFLICT";
@@ -107,6 +107,8 @@ codes! {
     BadBundle = 0x0125, "BAD_BUNDLE";
     /// All batches of one-time prekeys are there already.
     PrekeysFull = 0x0126, "PREKEYS_FULL";
+    /// A roll-over whose key, time or signatures don't fit.
+    BadRoll = 0x0127, "BAD_ROLL";
     /// Login took too long. Closes.
     LoginTimeout = 0x0201, "LOGIN_TIMEOUT";
     /// Nothing was heard for twice the keepalive. Closes.
@@ -127,6 +129,8 @@ codes! {
     Busy = 0x0222, "BUSY";
     /// The relay's disk failed or is full.
     StoreFailed = 0x0223, "STORE_FAILED";
+    /// Messages or notices wait in the mailbox of who wants to roll over.
+    MailboxNotEmpty = 0x0224, "MAILBOX_NOT_EMPTY";
 }
 
 impl ErrorCode {

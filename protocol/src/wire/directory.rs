@@ -19,6 +19,8 @@ pub enum Want {
     Bundle = 2,
     /// And the bundle, with a one-time prekey if one is left.
     OneTime = 3,
+    /// The roll-overs of the name, answered with ROLLS.
+    RollOvers = 4,
 }
 
 /// Who is looked up.
@@ -49,6 +51,7 @@ impl Lookup {
             1 => Want::Address,
             2 => Want::Bundle,
             3 => Want::OneTime,
+            4 => Want::RollOvers,
             _ => return None,
         };
         reader.zero(3)?;

@@ -6,6 +6,7 @@
 use super::FrameType;
 use super::directory::{Entry, Lookup, Publish, Published};
 use super::header::{FrameError, Header};
+use super::roll::{Roll, Rolled, Rolls};
 use super::routed::{Notice, Routed};
 use super::session::{Challenge, ErrorFrame, Hello, Proof, Welcome, parse_ping};
 use super::transfer::{Ack, Outcome};
@@ -46,6 +47,12 @@ pub enum Frame<'a> {
     Publish(Publish<'a>),
     /// To the client: they are on disk.
     Published(Published),
+    /// To the relay: the name is to have a new key.
+    Roll(Roll<'a>),
+    /// To the client: it has.
+    Rolled(Rolled),
+    /// To the client: the roll-overs of a name.
+    Rolls(Rolls<'a>),
     /// A frame of an unknown type that may be skipped.
     Skipped,
 }
@@ -108,6 +115,9 @@ impl<'a> Frame<'a> {
             FrameType::Entry => Self::Entry(Entry::parse(body)?),
             FrameType::Publish => Self::Publish(Publish::parse(body)?),
             FrameType::Published => Self::Published(Published::parse(body)?),
+            FrameType::Roll => Self::Roll(Roll::parse(body)?),
+            FrameType::Rolled => Self::Rolled(Rolled::parse(body)?),
+            FrameType::Rolls => Self::Rolls(Rolls::parse(body)?),
         })
     }
 
@@ -131,6 +141,9 @@ impl<'a> Frame<'a> {
             Self::Entry(_) => FrameType::Entry,
             Self::Publish(_) => FrameType::Publish,
             Self::Published(_) => FrameType::Published,
+            Self::Roll(_) => FrameType::Roll,
+            Self::Rolled(_) => FrameType::Rolled,
+            Self::Rolls(_) => FrameType::Rolls,
             Self::Skipped => return None,
         })
     }

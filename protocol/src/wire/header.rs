@@ -178,6 +178,9 @@ fn length_fits(frame_type: FrameType, bytes: usize) -> bool {
             batch || both
         }
         FrameType::Published => bytes == 16,
+        FrameType::Roll => bytes == 780,
+        FrameType::Rolled => bytes == 12,
+        FrameType::Rolls => (264..=6_472).contains(&bytes) && (bytes - 264).is_multiple_of(776),
     }
 }
 

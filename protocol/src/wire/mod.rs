@@ -6,13 +6,14 @@
 //!
 //! The protocol on one screen: [`FrameType`]. Then: [`header`] for framing and the order of checks,
 //! [`routed`] for SEND, DELIVER and NOTICE, [`session`] for login and errors, [`transfer`] for ACK
-//! and RESULT, [`directory`] for keys, [`code`] for every refusal.
+//! and RESULT, [`directory`] for keys, [`roll`] for a name's change to a new key, [`code`] for every refusal.
 
 pub mod code;
 mod cursor;
 pub mod directory;
 mod frame;
 pub mod header;
+pub mod roll;
 pub mod routed;
 pub mod session;
 pub mod transfer;
@@ -67,11 +68,17 @@ pub enum FrameType {
     Publish   = 0x22,
     /// to client: request 4, kid(SPK) 8, prekeys left 2, zero 2
     Published = 0x23,
+    /// to relay: request 4, time 8, N(new IK) 256, signature by the old key 256, signature by the new key 256
+    Roll      = 0x24,
+    /// to client: request 4, uid 8
+    Rolled    = 0x25,
+    /// to client: request 4, count 1, zero 3, N(oldest IK) 256, roll-overs 776 x count
+    Rolls     = 0x26,
 }
 
 impl FrameType {
     /// Every type of this version.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Hello,
         Self::Challenge,
         Self::Proof,
@@ -88,6 +95,9 @@ impl FrameType {
         Self::Entry,
         Self::Publish,
         Self::Published,
+        Self::Roll,
+        Self::Rolled,
+        Self::Rolls,
     ];
 
     /// The type with this number, if this version has it.
@@ -111,6 +121,9 @@ impl FrameType {
             0x21 => Self::Entry,
             0x22 => Self::Publish,
             0x23 => Self::Published,
+            0x24 => Self::Roll,
+            0x25 => Self::Rolled,
+            0x26 => Self::Rolls,
             _ => return None,
         })
     }
@@ -135,6 +148,9 @@ impl FrameType {
             Self::Entry => "ENTRY",
             Self::Publish => "PUBLISH",
             Self::Published => "PUBLISHED",
+            Self::Roll => "ROLL",
+            Self::Rolled => "ROLLED",
+            Self::Rolls => "ROLLS",
         }
     }
 

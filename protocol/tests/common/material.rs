@@ -6,6 +6,7 @@ use e2e_protocol::limits::{ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX, RANGE_COUNT_MAX,
 use e2e_protocol::wire::directory::{
     Batch, BundleParts, Entry, Lookup, OneTimePrekey, Publish, Published, SignedPrekey, Want, Whose,
 };
+use e2e_protocol::wire::roll::{Roll, RollOver, Rolled, Rolls};
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::session::{
     Challenge, Credit, ErrorFrame, Hello, Proof, Purpose, Receive, Registration, Welcome,
@@ -212,7 +213,8 @@ impl Material {
             FrameType::Lookup => {
                 let by_name = Whose::Name(self.name);
                 let whose = if b == 0 { by_name } else { self.pick(&[by_name, Whose::Uid(Uid(b))]) };
-                let want = [Want::Address, Want::Bundle, Want::OneTime][usize::from(self.choice / 2 % 3)];
+                let want = [Want::Address, Want::Bundle, Want::OneTime, Want::RollOvers]
+                    [usize::from(self.choice / 2 % 4)];
                 Frame::Lookup(Lookup { request, want, whose })
             }
             FrameType::Entry => {
@@ -245,6 +247,20 @@ impl Material {
                 signed_prekey: KeyId(*self.array(0)),
                 prekeys_left: b as u16,
             }),
+            FrameType::Roll => Frame::Roll(Roll {
+                request,
+                roll_over: RollOver {
+                    time_ms: b,
+                    identity_key: self.array(0),
+                    former_signature: self.array(256),
+                    signature: self.array(512),
+                },
+            }),
+            FrameType::Rolled => Frame::Rolled(Rolled { request, uid: Uid(b) }),
+            FrameType::Rolls => {
+                let roll_overs = &self.blob[256..].as_chunks().0[..usize::from(self.count % 9)];
+                Frame::Rolls(Rolls { request, oldest: self.array(0), roll_overs })
+            }
             FrameType::Send | FrameType::Deliver | FrameType::Notice | FrameType::Ack | FrameType::Result => {
                 return None;
             }

@@ -204,6 +204,9 @@ pub(crate) fn emit(frame: &Frame<'_>, out: &mut [u8]) -> Option<Result<usize, No
         Frame::Entry(entry) => entry.emit(out),
         Frame::Publish(publish) => publish.emit(out),
         Frame::Published(published) => published.emit(out),
+        Frame::Roll(roll) => roll.emit(out),
+        Frame::Rolled(rolled) => rolled.emit(out),
+        Frame::Rolls(rolls) => rolls.emit(out),
         Frame::Skipped => return None,
     })
 }
