@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 pub mod client;
+pub mod converse;
 pub mod ledger;
 pub mod pair;
 pub mod process;

@@ -148,8 +148,10 @@ impl Engine {
             Progress::Held => true,
             Progress::Asking(_) | Progress::InFlight => false,
         };
-        let ids: Vec<Id> =
+        let mut ids: Vec<Id> =
             self.dispatch.tracked.iter().filter(|(_, at)| ready(at)).map(|(id, _)| *id).collect();
+        // As they were written: what earlier processes left goes before what this one adds.
+        ids.sort_by_key(|(lane, number)| (self.lanes.rank(*lane), *number));
         for id in ids {
             self.dispatch_one(turn, id, None)?;
         }

@@ -77,6 +77,11 @@ impl Lanes {
         self.own.iter().chain(&self.adopted).any(|held| held.lane == lane)
     }
 
+    /// Where a lane stands among those that are held: older ones first, the own one last.
+    pub(super) fn rank(&self, lane: Lane) -> usize {
+        self.adopted.iter().position(|held| held.lane == lane).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn search_due(&self, now_ms: u64) -> bool {
         self.next_search_ms.is_some_and(|due| due <= now_ms)
     }
@@ -127,7 +132,12 @@ impl Engine {
         for Held { lane, .. } in idle {
             self.dispatch.forget(lane);
         }
-        for (lane, left) in left {
+        let mut left: Vec<(u64, Lane, Left)> = left
+            .into_iter()
+            .map(|(lane, left)| Ok((written_ms(turn, lane, &left)?, lane, left)))
+            .collect::<Result<_, StateError>>()?;
+        left.sort_by_key(|(written_ms, ..)| *written_ms);
+        for (_, lane, left) in left {
             // Who doesn't receive leaves unshown messages to a process that does.
             let ours = left.to_show.is_empty() || self.receives_messages();
             if ours && !self.lanes.holds(lane) && self.lanes.adopted.len() < ADOPTED_MAX {
@@ -171,6 +181,13 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// When the oldest message that a process left was written, by the clock of then.
+fn written_ms(turn: &Turn<'_>, lane: Lane, left: &Left) -> Result<u64, StateError> {
+    let Some(oldest) = left.to_send.iter().min() else { return Ok(0) };
+    let item = OutboxItem::load(&turn.state, &Key::Outbox(lane, *oldest))?;
+    Ok(item.map_or(0, |item| item.plaintext.time_ms))
 }
 
 fn random_u64(rng: &mut impl CryptoRng) -> u64 {

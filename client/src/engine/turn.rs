@@ -16,7 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use super::event::{End, Event};
-use crate::state::{Disk, Folder, Key, PeerItem, StateError, Transaction};
+use crate::state::{Account, Disk, Folder, Key, PeerItem, StateError, Transaction};
 
 /// What a turn gives out once it is durable.
 #[derive(Default)]
@@ -123,6 +123,11 @@ impl<'a> Turn<'a> {
     pub fn identity(&self) -> Result<Option<Identity>, StateError> {
         let Some(content) = self.state.read(&Key::Identity)? else { return Ok(None) };
         Identity::decode(&content).map(Some).map_err(|_| StateError::corrupt(&Key::Identity))
+    }
+
+    /// Says whose home it is.
+    pub fn set_account(&mut self, account: &Account) {
+        account.store(&mut self.state);
     }
 
     /// Makes the identity key: some 60 milliseconds.
