@@ -43,6 +43,15 @@ pub struct Talk {
     pub restarts: u64,
 }
 
+/// What came of messages to somebody who was away.
+#[derive(Clone, Copy, Debug)]
+pub struct Offline {
+    /// Until all of them were encrypted and on the relay's disk, seconds.
+    pub stored_seconds: f64,
+    /// From when the recipient came until all were shown, seconds.
+    pub shown_seconds: f64,
+}
+
 struct World {
     talk: Talk,
     server: RwLock<Server>,
@@ -97,6 +106,74 @@ pub fn converse(talk: Talk) -> f64 {
         assert_eq!(state.list(Folder::Inbox).expect("it can be read"), [] as [Key; 0]);
     }
     started.elapsed().as_secs_f64()
+}
+
+/// Lets alice write `messages` to bob, who comes only when all of them are stored.
+///
+/// # Panics
+/// As [`converse`].
+#[must_use]
+pub fn write_to_who_is_away(messages: u64, profile: Profile) -> Offline {
+    let directory = Directory::new();
+    let relay = Relay::start(&directory.path().join("relay"), &[]);
+    let world = World {
+        talk: Talk { messages, profile, restarts: 0 },
+        server: RwLock::new(server(&relay)),
+        shown: Default::default(),
+        failed: AtomicBool::new(false),
+        until: Instant::now() + TIME_MAX,
+    };
+    let names: [Name; 2] = ["alice", "bob"].map(|name| name.parse().expect("a name"));
+    let homes: [PathBuf; 2] = names.map(|name| directory.path().join(name.as_str()));
+    for (name, home) in names.iter().zip(&homes) {
+        register(&world, home, *name);
+    }
+    let started = Instant::now();
+    send_all(&world, &homes[0], names[1]);
+    let stored_seconds = started.elapsed().as_secs_f64();
+    let came = Instant::now();
+    // Alice has said everything: only bob's side is looked at.
+    world.shown[0].store(messages, SeqCst);
+    Side { world: &world, index: 1, home: &homes[1], peer: names[0], sent: messages }.run();
+    Offline { stored_seconds, shown_seconds: came.elapsed().as_secs_f64() }
+}
+
+/// Puts all messages into the outbox as fast as they go out, until the relay has stored each.
+fn send_all(world: &World, home: &Path, to: Name) {
+    /// Messages that wait in the outbox for room on the connection.
+    const AHEAD_MAX: u64 = 64;
+    let home = Home::open(home).expect("the home is there");
+    let config = Config { receive: Receiving::Messages, send: true, upkeep: true, ..Config::default() };
+    let rng = seeded_rng().expect("random numbers");
+    let (mut host, _) = Host::start(&home, rng, config).map_err(|_| ()).expect("it is registered");
+    host.connect(&world.server()).expect("the relay listens");
+    let (mut sent, mut stored) = (0, 0);
+    let mut note = |events: Vec<Event>| {
+        for event in events {
+            match event {
+                Event::Fate { fate: Fate::Stored, .. } => stored += 1,
+                Event::Fate { fate, .. } => panic!("not stored: {fate:?}"),
+                _ => {}
+            }
+        }
+        stored
+    };
+    while note(Vec::new()) < world.talk.messages {
+        assert!(Instant::now() < world.until, "they came to a dead end: {sent} sent");
+        while host.engine().welcome().is_some()
+            && sent < world.talk.messages
+            && sent - note(Vec::new()) < AHEAD_MAX
+        {
+            let plaintext = Plaintext::new(Kind::Text, sent.to_string().into(), now_ms(), host.rng());
+            let (_, events) = host
+                .turn(|engine, turn| engine.handle_message(turn, to, plaintext))
+                .expect("the disk takes it");
+            sent += 1;
+            note(events);
+        }
+        note(host.step(now_ms() + STEP_MS).map_err(|_| ()).expect("the relay stays"));
+    }
+    host.finish().expect("the disk takes it");
 }
 
 fn server(relay: &Relay) -> Server {

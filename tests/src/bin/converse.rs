@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
 
 use e2e_protocol::e2e::Profile;
-use e2e_tests::converse::{Talk, converse};
+use e2e_tests::converse::{Talk, converse, write_to_who_is_away};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,6 +14,7 @@ fn main() {
     flags.optopt("", "messages", "messages each way (default: 5000)", "N");
     flags.optopt("", "restarts", "restarts of each of the three (default: 10)", "R");
     flags.optopt("", "profile", "strict or light (default: one after the other)", "P");
+    flags.optflag("", "offline", "one way, to who comes only when all are stored");
     flags.optflag("h", "help", "print this help and exit");
     let matches = flags.parse(&arguments).unwrap_or_else(|error| usage_error(&error.to_string()));
     if matches.opt_present("h") {
@@ -34,6 +35,16 @@ fn main() {
         Some(_) => usage_error("--profile takes strict or light"),
     };
     for profile in profiles {
+        if matches.opt_present("offline") {
+            let offline = write_to_who_is_away(messages, profile);
+            let profile = if profile.wraps() { "strict" } else { "light" };
+            println!(
+                "{{\"profile\":\"{profile}\",\"messages_to_who_is_away\":{messages},\"stored_secs\":{:.1},\
+                 \"shown_secs\":{:.1},\"arrived_in_order_once\":true}}",
+                offline.stored_seconds, offline.shown_seconds
+            );
+            continue;
+        }
         let seconds = converse(Talk { messages, profile, restarts });
         let profile = if profile.wraps() { "strict" } else { "light" };
         println!(
