@@ -46,7 +46,7 @@ pub(crate) const TYPE_INIT: u8 = 2;
 pub(crate) const TYPE_STEP: u8 = 3;
 
 /// Where a message stands: its session, epoch and number in the epoch's chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) sid: SessionId,
     pub(crate) epoch: u32,
