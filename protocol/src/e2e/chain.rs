@@ -18,7 +18,6 @@ pub(crate) struct Chain {
 /// A chain moved past one message, with what was passed on the way.
 pub(crate) struct Advanced {
     pub(crate) chain: Chain,
-    pub(crate) message_key: Secret,
     pub(crate) skipped: Vec<(u32, Secret)>,
 }
 
@@ -38,31 +37,35 @@ impl Chain {
 
     /// The next message's number and key; the chain key is replaced.
     pub(crate) fn step(&mut self) -> Option<(u32, Secret)> {
-        if self.is_full() {
-            return None;
-        }
         let number = self.next;
-        let message_key = derive_by_mac(&self.key, "RLY1/mk");
-        self.key = derive_by_mac(&self.key, "RLY1/ck");
-        self.next += 1;
+        let (chain, message_key) = self.after()?;
+        *self = chain;
         Some((number, message_key))
     }
 
-    /// A copy moved past `number`, if that is still ahead and within the chain. The original stays:
-    /// nothing is known to be authentic yet.
-    pub(crate) fn advanced_past(&self, number: u32) -> Option<Advanced> {
-        if number < self.next {
+    /// A copy moved past `number`, if that is still ahead and within the chain, and the message's key. The original
+    /// stays: nothing is known to be authentic yet.
+    pub(crate) fn advanced_past(&self, number: u32) -> Option<(Advanced, Secret)> {
+        let ahead = number.checked_sub(self.next)?;
+        if number >= CHAIN_MESSAGES_MAX {
             return None;
         }
-        let mut chain = self.clone();
-        let mut skipped = Vec::new();
-        loop {
-            let (at, message_key) = chain.step()?;
-            if at == number {
-                return Some(Advanced { chain, message_key, skipped });
-            }
-            skipped.push((at, message_key));
+        let mut skipped = Vec::with_capacity(ahead as usize);
+        let (mut chain, mut message_key) = self.after()?;
+        while chain.next <= number {
+            skipped.push((chain.next - 1, message_key));
+            (chain, message_key) = chain.after()?;
         }
+        Some((Advanced { chain, skipped }, message_key))
+    }
+
+    /// The chain after the next message, and that message's key.
+    fn after(&self) -> Option<(Self, Secret)> {
+        if self.is_full() {
+            return None;
+        }
+        let (message_key, key) = derive_by_mac(&self.key, "RLY1/mk", "RLY1/ck");
+        Some((Self { key, next: self.next + 1 }, message_key))
     }
 
     /// The keys of the numbers that are left below `count`, which is the length of the chain: it is closed.

@@ -133,3 +133,16 @@ impl<'a> Reader<'a> {
         if items <= max { Ok(items) } else { Err(Corrupt) }
     }
 }
+
+/// Parts one after the other, which are `N` bytes together.
+pub(crate) fn joined<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    debug_assert!(parts.iter().map(|part| part.len()).sum::<usize>() == N);
+    let mut joined = [0; N];
+    let mut rest = joined.as_mut_slice();
+    for part in parts {
+        let Some((to, after)) = rest.split_at_mut_checked(part.len()) else { break };
+        to.copy_from_slice(part);
+        rest = after;
+    }
+    joined
+}

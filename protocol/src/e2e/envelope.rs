@@ -14,6 +14,7 @@
 //! Source: spec/crypto.md, "Envelope".
 
 use super::cbc::BLOCK_BYTES;
+use super::codec::joined;
 use super::init::{INIT_BYTES, INIT_WITH_OPK_BYTES};
 use super::limits::{CHAIN_MESSAGES_MAX, DATA_BYTES_MAX};
 use super::oaep::Wrapped;
@@ -46,7 +47,7 @@ pub(crate) const TYPE_INIT: u8 = 2;
 pub(crate) const TYPE_STEP: u8 = 3;
 
 /// Where a message stands: its session, epoch and number in the epoch's chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) sid: SessionId,
     pub(crate) epoch: u32,
@@ -149,10 +150,10 @@ pub(crate) fn header(
     iv: &Iv,
     preamble: &[u8],
     ek: &[u8],
-    data: &[u8],
+    data_bytes: usize,
 ) -> [u8; HEADER_BYTES] {
     debug_assert!(preamble.len() <= INIT_WITH_OPK_BYTES && ek.len() <= EK_BYTES);
-    debug_assert!(data.len() <= DATA_BYTES_MAX);
+    debug_assert!(data_bytes <= DATA_BYTES_MAX);
     let kind = match (preamble, place.epoch) {
         ([], _) => TYPE_BARE,
         (_, 0) => TYPE_INIT,
@@ -169,12 +170,10 @@ pub(crate) fn header(
         #[allow(clippy::cast_possible_truncation)] // the assertion above
         &(ek.len() as u16).to_be_bytes(),
         #[allow(clippy::cast_possible_truncation)] // the assertion above
-        &(data.len() as u32).to_be_bytes(),
+        &(data_bytes as u32).to_be_bytes(),
         iv,
     ];
-    let mut header = [0; HEADER_BYTES];
-    header.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
-    header
+    joined(&fields)
 }
 
 fn u32_field(bytes: &[u8]) -> Result<(u32, &[u8]), Malformed> {

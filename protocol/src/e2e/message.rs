@@ -5,12 +5,13 @@
 //! spec/crypto.md, "A message".
 
 use rsa::rand_core::CryptoRng;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::cbc::{self, BLOCK_BYTES};
+use super::cbc::{self, BLOCK_BYTES, CipherKey};
+use super::codec::joined;
 use super::envelope::{self, Envelope, HEADER_BYTES, Iv, Place, TAG_BYTES, Tag};
 use super::init::TranscriptHash;
-use super::kdf::{derive_one, derive_two};
+use super::kdf::{Extracted, derive_one};
 use super::oaep::{self, Label};
 use super::secret::Secret;
 use super::session::Outgoing;
@@ -18,16 +19,28 @@ use crate::ids::{Receipt, SessionId};
 use crate::login::BadModulus;
 use crate::login::notation::{HASH_BYTES, equal, hash, mac};
 
-/// A message's keys that do not need the wrapped one: enough to authenticate it and its receipt.
-pub(crate) struct AuthKeys {
-    mac: Secret,
-    ack: Secret,
+/// A message's keys that do not need a wrapped one: enough to authenticate it and its receipt, and to
+/// decrypt it where there is none.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct MessageKeys {
+    /// K_mac, K_ack and, in the profile light, K_enc, which comes of the same extract as the others. In one box,
+    /// and written in place: like a [`Secret`], they leave no copies behind.
+    keys: Box<[[u8; HASH_BYTES]; 3]>,
+    #[zeroize(skip)]
+    is_wrapped: bool,
 }
 
-impl AuthKeys {
-    pub(crate) fn derive(message_key: &Secret, context: &Context) -> Self {
-        let (mac, ack) = derive_two(message_key.as_bytes(), &[], "RLY1/auth", &context.0);
-        Self { mac, ack }
+impl MessageKeys {
+    /// The keys of a message that has a wrapped key of its own, or none.
+    pub(crate) fn derive(message_key: &Secret, context: &Context, is_wrapped: bool) -> Self {
+        let extracted = Extracted::new(message_key.as_bytes(), &[]);
+        let mut keys = Self { keys: Box::new([[0; HASH_BYTES]; 3]), is_wrapped };
+        let [auth @ .., light] = &mut *keys.keys;
+        extracted.derive("RLY1/auth", &context.0, auth.as_flattened_mut());
+        if !is_wrapped {
+            extracted.derive(ENC_LABEL, &context.0, light);
+        }
+        keys
     }
 
     /// Whether the envelope's tag is right, in constant time.
@@ -39,7 +52,29 @@ impl AuthKeys {
 
     /// What the recipient's client answers to the envelope with this tag once it is durable.
     pub(crate) fn receipt(&self, tag: &Tag) -> Receipt {
-        Receipt(mac(self.ack.as_bytes(), "RLY1/ack", &[tag]))
+        let [_, ack, _] = &*self.keys;
+        Receipt(mac(ack, "RLY1/ack", &[tag]))
+    }
+
+    /// K_enc: with the message's wrapped key or, in the profile light, what was derived without one.
+    fn with_encryption_key<T>(
+        &self,
+        message_key: &Secret,
+        wrapped_key: Option<&Secret>,
+        context: &Context,
+        then: impl FnOnce(&CipherKey) -> T,
+    ) -> T {
+        debug_assert!(wrapped_key.is_some() == self.is_wrapped);
+        match wrapped_key {
+            None => {
+                let [_, _, light] = &*self.keys;
+                then(light)
+            }
+            Some(key) => {
+                let key = derive_one(message_key.as_bytes(), key.as_bytes(), ENC_LABEL, &context.0);
+                then(key.as_bytes())
+            }
+        }
     }
 
     fn tag(
@@ -50,20 +85,19 @@ impl AuthKeys {
         ek: &[u8],
         data: &[u8],
     ) -> Tag {
-        mac(self.mac.as_bytes(), "RLY1/tag", &[th, header, preamble, ek, data])
+        let [key, ..] = &*self.keys;
+        mac(key, "RLY1/tag", &[th, header, preamble, ek, data])
     }
 }
+
+const ENC_LABEL: &str = "RLY1/enc";
 
 /// `ctx = th || u32 epoch || u32 number || iv`.
 pub(crate) struct Context([u8; HASH_BYTES + 4 + 4 + BLOCK_BYTES]);
 
 impl Context {
     pub(crate) fn new(th: &TranscriptHash, place: Place, iv: &Iv) -> Self {
-        let (epoch, number) = (place.epoch.to_be_bytes(), place.number.to_be_bytes());
-        let parts = th.iter().chain(&epoch).chain(&number).chain(iv);
-        let mut context = [0; HASH_BYTES + 4 + 4 + BLOCK_BYTES];
-        context.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
-        Self(context)
+        Self(joined(&[th, &place.epoch.to_be_bytes(), &place.number.to_be_bytes(), iv]))
     }
 }
 
@@ -93,17 +127,22 @@ pub(crate) fn seal(
             Some((key, ek))
         }
     };
-    let key = encryption_key(message_key, wrapped.as_ref().map(|(key, _)| key), &context);
-    let data = cbc::encrypt(&key, &iv, plaintext);
-
     let ek = wrapped.as_ref().map_or(&[] as &[u8], |(_, ek)| ek);
-    let header = envelope::header(place, *prior, &iv, preamble, ek, &data);
-    let keys = AuthKeys::derive(message_key, &context);
-    let tag = keys.tag(th, &header, preamble, ek, &data);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + preamble.len() + ek.len() + data.len() + TAG_BYTES);
-    for part in [header.as_slice(), preamble, ek, &data, &tag] {
+    let data_bytes = cbc::encrypted_bytes(plaintext.len());
+    let header = envelope::header(place, *prior, &iv, preamble, ek, data_bytes);
+    let keys = MessageKeys::derive(message_key, &context, wrapped.is_some());
+
+    let data_at = HEADER_BYTES + preamble.len() + ek.len();
+    let mut bytes = Vec::with_capacity(data_at + data_bytes + TAG_BYTES);
+    for part in [header.as_slice(), preamble, ek] {
         bytes.extend_from_slice(part);
     }
+    let wrapped_key = wrapped.as_ref().map(|(key, _)| key);
+    keys.with_encryption_key(message_key, wrapped_key, &context, |key| {
+        cbc::encrypt(key, &iv, plaintext, &mut bytes);
+    });
+    let tag = keys.tag(th, &header, preamble, ek, bytes.get(data_at..).unwrap_or_default());
+    bytes.extend_from_slice(&tag);
     Ok((bytes, keys.receipt(&tag)))
 }
 
@@ -111,13 +150,10 @@ pub(crate) fn seal(
 pub(crate) fn open(
     envelope: &Envelope<'_>,
     context: &Context,
-    message_key: &Secret,
+    (message_key, keys): (&Secret, &MessageKeys),
     wrapped_key: Option<&Secret>,
 ) -> Result<Zeroizing<Vec<u8>>, cbc::BadPadding> {
-    cbc::decrypt(&encryption_key(message_key, wrapped_key, context), envelope.iv, envelope.data)
-}
-
-fn encryption_key(message_key: &Secret, wrapped_key: Option<&Secret>, context: &Context) -> Secret {
-    let wrapped_key = wrapped_key.map_or(&[] as &[u8], |key| key.as_bytes());
-    derive_one(message_key.as_bytes(), wrapped_key, "RLY1/enc", &context.0)
+    keys.with_encryption_key(message_key, wrapped_key, context, |key| {
+        cbc::decrypt(key, envelope.iv, envelope.data)
+    })
 }

@@ -14,7 +14,7 @@
 //! | `kdf`, `oaep`, `pss`, `cbc`, `key_pair`, `secret` | one primitive each |
 //! | `identity`, `prekeys`, `ratchet_keys`, `bundle` | the keys of a client, and what of them is published |
 //! | `init`, `step`, `chain`, `message`, `envelope`, `plaintext` | bytes and derivations of a session |
-//! | `session`, `skipped`, `records`, `peer` | what is kept |
+//! | `session`, `skipped`, `records`, `record_index`, `peer` | what is kept |
 //! | `number` | what two people compare |
 //! | `pace`, `preamble_memory`, `limits` | what is not allowed |
 //! | `receipt`, `reject` | how it ends |
@@ -42,6 +42,7 @@ mod prekeys;
 mod pss;
 mod ratchet_keys;
 mod receipt;
+mod record_index;
 mod records;
 mod reject;
 mod secret;

@@ -5,14 +5,17 @@
 //! ```
 //!
 //! They are many and rarely change, so they are kept in segments of 128: a commit rewrites the
-//! newest, or starts one. This file owns their layout and how long they are kept. It must not know
-//! how a message is opened, nor files. Source: spec/crypto.md, "Receiving".
+//! newest, or starts one. Each message that comes asks for two of them, its envelope's and its own, so that both
+//! are found by an index, which is made when they are read and is not kept. This file owns their
+//! layout and how long they are kept. It must not know how a message is opened, nor files. Source: spec/crypto.md,
+//! "Receiving".
 
 use std::collections::VecDeque;
 
-use super::codec::Corrupt;
+use super::codec::{Corrupt, joined};
 use super::envelope::{Place, TAG_BYTES, Tag};
 use super::limits::{RECORDS_KEPT_MS, RECORDS_MIN, SEGMENT_RECORDS};
+use super::record_index::{KEY_BYTES, RecordIndex};
 use crate::ids::{MessageId, Receipt, SessionId};
 use crate::login::notation::equal;
 
@@ -43,12 +46,17 @@ pub struct Record {
 pub struct Records {
     /// Oldest first.
     segments: VecDeque<Segment>,
+    /// By place and by message id: which segment, times 128, and which record in it.
+    places: RecordIndex,
+    ids: RecordIndex,
 }
 
 /// Up to 128 records as they are kept, and the number under which.
 struct Segment {
     number: u64,
     records: Vec<u8>,
+    /// When the newest of them was opened, Unix milliseconds.
+    newest_ms: u64,
 }
 
 /// What one [`Records::push`] changed: in one commit, `write` is written and `erase` removed.
@@ -70,26 +78,29 @@ impl Records {
     /// Adds the record of a message that was just opened.
     pub fn push(&mut self, record: &Record) -> Changed {
         let erase = self.erase_old(record.opened_ms);
-        let next = self.segments.back().map_or(0, |newest| newest.number + 1);
-        match self.segments.back_mut() {
-            Some(newest) if newest.len() < SEGMENT_RECORDS => newest.push(record),
-            _ => {
-                let mut segment = Segment { number: next, records: Vec::new() };
-                segment.push(record);
-                self.segments.push_back(segment);
-            }
+        if !erase.is_empty() || self.places.is_full() {
+            self.make_index();
         }
-        let write = self.segments.back().map_or(next, |newest| newest.number);
+        let mut newest = match self.segments.pop_back() {
+            Some(newest) if newest.len() < SEGMENT_RECORDS => newest,
+            Some(full) => {
+                let number = full.number + 1;
+                self.segments.push_back(full);
+                Segment::new(number)
+            }
+            None => Segment::new(0),
+        };
+        let (position, write) = (self.segments.len() * SEGMENT_RECORDS + newest.len(), newest.number);
+        newest.push(record);
+        self.segments.push_back(newest);
+        self.add_to_index(record, position);
         Changed { write, erase }
     }
 
     /// A segment as it is kept: records of 112 bytes each, 1 to 128 of them.
     #[must_use]
     pub fn segment(&self, number: u64) -> Option<&[u8]> {
-        self.segments
-            .iter()
-            .find(|segment| segment.number == number)
-            .map(|segment| segment.records.as_slice())
+        self.find(number).map(|segment| segment.records.as_slice())
     }
 
     /// Puts segments together again, given by number in any order.
@@ -98,7 +109,7 @@ impl Records {
     /// [`Corrupt`] if one has another length than a segment can have, or two have one number.
     pub fn decode<'a>(segments: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Self, Corrupt> {
         let mut segments: Vec<_> =
-            segments.into_iter().map(|(number, bytes)| Segment { number, records: bytes.to_vec() }).collect();
+            segments.into_iter().map(|(number, bytes)| Segment::of(number, bytes.to_vec())).collect();
         segments.sort_by_key(|segment| segment.number);
         let twice = segments.iter().zip(segments.iter().skip(1)).any(|(a, b)| a.number == b.number);
         let fits = |segment: &Segment| {
@@ -109,28 +120,55 @@ impl Records {
         if twice || !segments.iter().all(fits) {
             return Err(Corrupt);
         }
-        Ok(Self { segments: segments.into() })
+        let mut records = Self { segments: segments.into(), ..Self::default() };
+        records.make_index();
+        Ok(records)
     }
 
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = Record> {
-        self.segments.iter().flat_map(Segment::iter).filter_map(Record::parse)
+        self.segments.iter().flat_map(Segment::iter)
     }
 
     /// The receipt of the envelope at `place` with this very tag, if it was opened.
     pub(crate) fn receipt_of(&self, place: Place, tag: &Tag) -> Option<Receipt> {
-        let wanted = place_bytes(place);
-        let candidates = self.segments.iter().flat_map(Segment::iter);
+        let key = place_key(place);
+        let candidates = self.places.candidates(&key).filter_map(|at| self.record(at));
         candidates
-            .filter(|bytes| bytes.starts_with(&wanted))
-            .filter_map(Record::parse)
+            .filter(|record| record.place() == place)
             .find(|record| equal(&record.tag, tag))
             .map(|record| record.receipt)
     }
 
     /// Whether a message with this identity was opened.
     pub(crate) fn knows(&self, id: &MessageId) -> bool {
-        self.iter().any(|record| record.message_id == *id)
+        let mut candidates = self.ids.candidates(&id.0).filter_map(|at| self.record(at));
+        candidates.any(|record| record.message_id == *id)
+    }
+
+    fn record(&self, position: usize) -> Option<Record> {
+        self.segments.get(position / SEGMENT_RECORDS)?.record(position % SEGMENT_RECORDS)
+    }
+
+    fn make_index(&mut self) {
+        let count = self.segments.iter().map(Segment::len).sum();
+        (self.places, self.ids) = (RecordIndex::with_room(count), RecordIndex::with_room(count));
+        for (first, segment) in (0..).step_by(SEGMENT_RECORDS).zip(&self.segments) {
+            for (at, record) in segment.iter().enumerate() {
+                self.places.insert(&place_key(record.place()), first + at);
+                self.ids.insert(&record.message_id.0, first + at);
+            }
+        }
+    }
+
+    fn add_to_index(&mut self, record: &Record, position: usize) {
+        self.places.insert(&place_key(record.place()), position);
+        self.ids.insert(&record.message_id.0, position);
+    }
+
+    fn find(&self, number: u64) -> Option<&Segment> {
+        let at = self.segments.binary_search_by_key(&number, |segment| segment.number);
+        self.segments.get(at.ok()?)
     }
 
     fn erase_old(&mut self, now_ms: u64) -> Vec<u64> {
@@ -138,7 +176,7 @@ impl Records {
         let mut erased = Vec::new();
         while let Some(oldest) = self.segments.front() {
             let surplus = kept.saturating_sub(oldest.len()) >= RECORDS_MIN;
-            let outdated = now_ms.saturating_sub(oldest.newest_ms()) > RECORDS_KEPT_MS;
+            let outdated = now_ms.saturating_sub(oldest.newest_ms) > RECORDS_KEPT_MS;
             // The newest stays, so that numbers of segments are never given twice.
             if !(surplus || outdated) || self.segments.len() == 1 {
                 break;
@@ -152,21 +190,31 @@ impl Records {
 }
 
 impl Segment {
+    fn new(number: u64) -> Self {
+        Self { number, records: Vec::with_capacity(SEGMENT_RECORDS * RECORD_BYTES), newest_ms: 0 }
+    }
+
+    fn of(number: u64, records: Vec<u8>) -> Self {
+        let mut segment = Self { number, records, newest_ms: 0 };
+        segment.newest_ms = segment.iter().map(|record| record.opened_ms).max().unwrap_or_default();
+        segment
+    }
+
     fn len(&self) -> usize {
         self.records.len() / RECORD_BYTES
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8; RECORD_BYTES]> {
-        self.records.as_chunks().0.iter()
+    fn iter(&self) -> impl Iterator<Item = Record> {
+        self.records.as_chunks().0.iter().filter_map(Record::parse)
     }
 
-    fn newest_ms(&self) -> u64 {
-        self.iter().filter_map(Record::parse).map(|record| record.opened_ms).max().unwrap_or_default()
+    fn record(&self, at: usize) -> Option<Record> {
+        self.records.as_chunks().0.get(at).and_then(Record::parse)
     }
 
     fn push(&mut self, record: &Record) {
-        let place = Place { sid: record.sid, epoch: record.epoch, number: record.number };
-        self.records.extend_from_slice(&place_bytes(place));
+        self.newest_ms = self.newest_ms.max(record.opened_ms);
+        self.records.extend_from_slice(&place_bytes(record.place()));
         self.records.extend_from_slice(&record.tag);
         self.records.extend_from_slice(&record.receipt.0);
         self.records.extend_from_slice(&record.message_id.0);
@@ -175,6 +223,10 @@ impl Segment {
 }
 
 impl Record {
+    fn place(&self) -> Place {
+        Place { sid: self.sid, epoch: self.epoch, number: self.number }
+    }
+
     fn parse(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
         let (sid, rest) = bytes.split_first_chunk()?;
         let (epoch, rest) = rest.split_first_chunk()?;
@@ -195,9 +247,11 @@ impl Record {
 }
 
 fn place_bytes(place: Place) -> [u8; PLACE_BYTES] {
-    let (epoch, number) = (place.epoch.to_be_bytes(), place.number.to_be_bytes());
-    let mut bytes = [0; PLACE_BYTES];
-    let parts = place.sid.0.iter().chain(&epoch).chain(&number);
-    bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
-    bytes
+    joined(&[&place.sid.0, &place.epoch.to_be_bytes(), &place.number.to_be_bytes()])
+}
+
+/// A place for the index: whoever starts a session can't choose its sid.
+fn place_key(place: Place) -> [u8; KEY_BYTES] {
+    let place_in_session = u128::from(place.epoch) << 32 | u128::from(place.number);
+    (u128::from_be_bytes(place.sid.0) ^ place_in_session).to_be_bytes()
 }

@@ -3,15 +3,25 @@
 //! This file owns how many are kept and how long. It must not know chains or envelopes. Source:
 //! spec/crypto.md, "Receiving".
 
+use std::collections::BTreeMap;
+
 use super::codec::{Corrupt, Reader, Writer};
 use super::envelope::Place;
 use super::limits::{SKIPPED_KEPT_MS, SKIPPED_KEYS_MAX};
 use super::secret::Secret;
 use crate::ids::SessionId;
 
-/// The skipped message keys of one peer, oldest first.
+/// The skipped message keys of one peer. A peer may skip 999 with each message, and each message asks what
+/// is kept: nothing here goes through all of them but what erases for their age.
 #[derive(Default)]
-pub(crate) struct SkippedKeys(Vec<Skipped>);
+pub(crate) struct SkippedKeys {
+    /// By the order in which they were skipped, oldest first.
+    keys: BTreeMap<u64, Skipped>,
+    /// Where in that order a place is.
+    places: BTreeMap<Place, u64>,
+    /// No key is older: until this is too long ago, nothing is.
+    since_ms_min: u64,
+}
 
 struct Skipped {
     place: Place,
@@ -21,44 +31,56 @@ struct Skipped {
 
 impl SkippedKeys {
     pub(crate) fn insert(&mut self, place: Place, message_key: Secret, now_ms: u64) {
-        self.0.push(Skipped { place, since_ms: now_ms, message_key });
-        let surplus = self.0.len().saturating_sub(SKIPPED_KEYS_MAX);
-        self.0.drain(..surplus);
+        self.erase(place);
+        self.push(Skipped { place, since_ms: now_ms, message_key });
+        while self.len() > SKIPPED_KEYS_MAX
+            && let Some((_, oldest)) = self.keys.pop_first()
+        {
+            self.places.remove(&oldest.place);
+        }
     }
 
     pub(crate) fn get(&self, place: Place) -> Option<&Secret> {
-        self.0.iter().find(|skipped| skipped.place == place).map(|skipped| &skipped.message_key)
+        self.keys.get(self.places.get(&place)?).map(|skipped| &skipped.message_key)
     }
 
     /// Whether a number of this chain is waited for.
     pub(crate) fn has_epoch(&self, sid: SessionId, epoch: u32) -> bool {
-        self.0.iter().any(|skipped| skipped.place.sid == sid && skipped.place.epoch == epoch)
+        let first = Place { sid, epoch, number: 0 };
+        self.places.range(first..).next().is_some_and(|(place, _)| place.sid == sid && place.epoch == epoch)
     }
 
     /// Erases the key of a message that was used.
     pub(crate) fn erase(&mut self, place: Place) {
-        self.0.retain(|skipped| skipped.place != place);
+        if let Some(order) = self.places.remove(&place) {
+            self.keys.remove(&order);
+        }
     }
 
     /// Erases the keys of a session that is not held any more.
     pub(crate) fn erase_session(&mut self, sid: SessionId) {
-        self.0.retain(|skipped| skipped.place.sid != sid);
+        self.retain(|skipped| skipped.place.sid != sid);
     }
 
     /// Erases what was waited for too long; true if there was any.
     pub(crate) fn erase_old(&mut self, now_ms: u64) -> bool {
-        let before = self.0.len();
-        self.0.retain(|skipped| now_ms.saturating_sub(skipped.since_ms) <= SKIPPED_KEPT_MS);
-        self.0.len() != before
+        let is_kept = |since_ms: u64| now_ms.saturating_sub(since_ms) <= SKIPPED_KEPT_MS;
+        if self.keys.is_empty() || is_kept(self.since_ms_min) {
+            return false;
+        }
+        let before = self.len();
+        self.retain(|skipped| is_kept(skipped.since_ms));
+        self.since_ms_min = self.keys.values().map(|skipped| skipped.since_ms).min().unwrap_or_default();
+        self.len() != before
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
     }
 
     pub(crate) fn encode(&self, out: &mut Writer) {
-        out.count(self.0.len());
-        for skipped in &self.0 {
+        out.count(self.len());
+        for skipped in self.keys.values() {
             out.array(&skipped.place.sid.0);
             out.u32(skipped.place.epoch);
             out.u32(skipped.place.number);
@@ -68,12 +90,34 @@ impl SkippedKeys {
     }
 
     pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        let count = input.count(SKIPPED_KEYS_MAX)?;
-        let keys = (0..count).map(|_| {
+        let mut keys = Self::default();
+        for _ in 0..input.count(SKIPPED_KEYS_MAX)? {
             let sid = SessionId(*input.array()?);
             let place = Place { sid, epoch: input.u32()?, number: input.u32()? };
-            Ok(Skipped { place, since_ms: input.u64()?, message_key: Secret::decode(input)? })
+            if keys.places.contains_key(&place) {
+                return Err(Corrupt);
+            }
+            keys.push(Skipped { place, since_ms: input.u64()?, message_key: Secret::decode(input)? });
+        }
+        Ok(keys)
+    }
+
+    fn push(&mut self, skipped: Skipped) {
+        let order = self.keys.last_key_value().map_or(0, |(order, _)| order + 1);
+        let is_first = self.keys.is_empty();
+        self.since_ms_min = if is_first { skipped.since_ms } else { self.since_ms_min.min(skipped.since_ms) };
+        self.places.insert(skipped.place, order);
+        self.keys.insert(order, skipped);
+    }
+
+    fn retain(&mut self, is_kept: impl Fn(&Skipped) -> bool) {
+        let places = &mut self.places;
+        self.keys.retain(|_, skipped| {
+            let kept = is_kept(skipped);
+            if !kept {
+                places.remove(&skipped.place);
+            }
+            kept
         });
-        keys.collect::<Result<_, _>>().map(Self)
     }
 }

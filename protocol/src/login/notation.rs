@@ -4,6 +4,7 @@
 //! then every value behind a four-byte length, integers too. It must not know what is hashed.
 //! `K`, the key derivation, needs HKDF and lives in `e2e::kdf`.
 
+use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -43,14 +44,21 @@ pub(crate) fn hash(label: &str, values: &[&[u8]]) -> [u8; HASH_BYTES] {
 
 /// `M(key, label; values...)` = HMAC-SHA-256(key, T(label) || LP(value)...), 32 bytes.
 pub(crate) fn mac(key: &[u8], label: &str, values: &[&[u8]]) -> [u8; HASH_BYTES] {
-    let mut mac = hmac_sha256(key);
+    let mut out = [0; HASH_BYTES];
+    mac_into(hmac_sha256(key), label, values, &mut out);
+    out
+}
+
+/// The same with a key that was taken in already, for several under one key, and for those that are
+/// secrets: no copy is left behind.
+pub(crate) fn mac_into(mut mac: Hmac<Sha256>, label: &str, values: &[&[u8]], out: &mut [u8; HASH_BYTES]) {
     mac.update(&label_length(label));
     mac.update(label.as_bytes());
     for value in values {
         mac.update(&value_length(value));
         mac.update(value);
     }
-    mac.finalize().into_bytes().into()
+    mac.finalize_into(out.into());
 }
 
 /// HMAC-SHA-256 under `key`, nothing absorbed yet.

@@ -9,7 +9,7 @@ use rsa::rand_core::CryptoRng;
 use super::Peer;
 use super::receive::Inbox;
 use crate::e2e::bundle::Profile;
-use crate::e2e::chain::Chain;
+use crate::e2e::chain::{Advanced, Chain};
 use crate::e2e::envelope::Envelope;
 use crate::e2e::init::{Init, Party, Transcript, TranscriptHash};
 use crate::e2e::init::{root_and_chain, session_id, signed_bytes, wrap_label};
@@ -27,8 +27,9 @@ use crate::login::{check_modulus, fingerprint, public_key};
 /// What a message is opened with, on copies: nothing is known to be authentic yet.
 pub(super) struct Candidate {
     pub(super) th: TranscriptHash,
-    /// The peer's chain of the message's epoch; `None` if that was closed before.
-    pub(super) chain: Option<Chain>,
+    /// The peer's chain moved past the message, and the message's key; `None` if the chain was closed before, or the
+    /// number is not ahead in it.
+    pub(super) advanced: Option<(Advanced, Secret)>,
     /// What stands with the first valid tag.
     pub(super) opens: Opens,
 }
@@ -96,10 +97,10 @@ impl Peer {
             peer_profile: init.profile,
         };
         let session = Session::accept(th, start, now_ms);
-        let chain = session.chain(0).cloned();
+        let advanced = session.chain(0).and_then(|chain| chain.advanced_past(envelope.place.number));
         let opk = init.one_time.map(|(opk, _)| opk);
         let opens = Opens::Session(Box::new(NewSession { session, identity: *init.identity, opk }));
-        Ok(Candidate { th, chain, opens })
+        Ok(Candidate { th, advanced, opens })
     }
 
     /// The secrets of an authentic INIT: decrypted once, then remembered, so that envelope after
@@ -138,8 +139,8 @@ pub(super) fn follow(
         return Err(RejectReason::WrongEpoch);
     }
     if epoch <= session.epoch {
-        let chain = session.chain(epoch).cloned();
-        return Ok(Candidate { th: session.th, chain, opens: Opens::Nothing });
+        let advanced = session.chain(epoch).and_then(|chain| chain.advanced_past(envelope.place.number));
+        return Ok(Candidate { th: session.th, advanced, opens: Opens::Nothing });
     }
     let step = Step::parse(envelope.preamble).ok_or(RejectReason::WrongEpoch)?;
     let recipient = session.ratchet(session.epoch).ok_or(RejectReason::BadStep)?;
@@ -160,9 +161,9 @@ pub(super) fn follow(
             secrets
         }
     };
-    let chain = Some(Chain::new(secrets.chain_key.clone()));
+    let advanced = Chain::new(secrets.chain_key.clone()).advanced_past(envelope.place.number);
     let opens = Opens::Epoch(Box::new(NewEpoch { secrets, ratchet: *step.ratchet, hash }));
-    Ok(Candidate { th: session.th, chain, opens })
+    Ok(Candidate { th: session.th, advanced, opens })
 }
 
 /// A message's own key is wrapped if and only if we want it so in this session.

@@ -7,11 +7,11 @@ use rsa::rand_core::CryptoRng;
 
 use super::Peer;
 use super::preamble::{Candidate, NewEpoch, NewSession, Opens, follow};
-use crate::e2e::chain::{Advanced, Chain};
+use crate::e2e::chain::Advanced;
 use crate::e2e::envelope::{Envelope, Place};
 use crate::e2e::identity::Me;
 use crate::e2e::init::TranscriptHash;
-use crate::e2e::message::{self, AuthKeys, Context};
+use crate::e2e::message::{self, Context, MessageKeys};
 use crate::e2e::oaep::{self, Label, Wrapped};
 use crate::e2e::plaintext::Plaintext;
 use crate::e2e::preamble_memory::PreambleMemory;
@@ -101,12 +101,12 @@ impl Peer {
             Some(session) => follow(&self.name, session, inbox, &envelope, rng),
             None => self.evaluate_init(inbox, &envelope, now_ms, rng),
         };
-        let Candidate { th, chain, opens } =
+        let Candidate { th, advanced, opens } =
             candidate.map_err(|reason| self.end_of_candidate(reason, place))?;
-        let (advanced, message_key) = self.message_key(chain.as_ref(), place)?;
+        let (advanced, message_key) = self.message_key(advanced, place)?;
         // (4) The tag.
         let context = Context::new(&th, place, envelope.iv);
-        let keys = AuthKeys::derive(&message_key, &context);
+        let keys = MessageKeys::derive(&message_key, &context, envelope.ek.is_some());
         if !keys.verify(&th, &envelope) {
             return Err(RejectReason::BadTag.into());
         }
@@ -117,7 +117,7 @@ impl Peer {
             Opens::Epoch(new) => self.begin_epoch(*new, inbox, &envelope, now_ms),
         };
         let missing = closed + self.use_up(place, advanced, inbox.preambles, now_ms);
-        let plaintext = self.finish(inbox, &envelope, (&th, &context), &message_key, rng);
+        let plaintext = self.finish(inbox, &envelope, (&th, &context), (&message_key, &keys), rng);
         self.retire_ratchets();
         let plaintext = plaintext.map_err(|reason| Reject { reason, commit: true })?;
         // (6) What the commit takes.
@@ -147,12 +147,11 @@ impl Peer {
     /// The key of the message at `place`: kept when it was skipped, or ahead in the chain.
     fn message_key(
         &self,
-        chain: Option<&Chain>,
+        advanced: Option<(Advanced, Secret)>,
         place: Place,
     ) -> Result<(Option<Advanced>, Secret), RejectReason> {
-        if let Some(advanced) = chain.and_then(|chain| chain.advanced_past(place.number)) {
-            let message_key = advanced.message_key.clone();
-            return Ok((Some(advanced), message_key));
+        if let Some((advanced, key)) = advanced {
+            return Ok((Some(advanced), key));
         }
         self.skipped.get(place).map(|key| (None, key.clone())).ok_or(RejectReason::NumberUsed)
     }
@@ -163,7 +162,7 @@ impl Peer {
         inbox: &mut Inbox<'_>,
         envelope: &Envelope<'_>,
         (th, context): (&TranscriptHash, &Context),
-        message_key: &Secret,
+        keys: (&Secret, &MessageKeys),
         rng: &mut impl CryptoRng,
     ) -> Result<Plaintext, RejectReason> {
         let wrapped_key = match envelope.ek {
@@ -173,7 +172,7 @@ impl Peer {
                 Some(self.unwrap(inbox, envelope.place, &label, ek, rng)?)
             }
         };
-        let bytes = message::open(envelope, context, message_key, wrapped_key.as_ref())
+        let bytes = message::open(envelope, context, keys, wrapped_key.as_ref())
             .map_err(|_| RejectReason::BadPlaintext)?;
         Plaintext::parse(&bytes).ok_or(RejectReason::BadPlaintext)
     }
@@ -260,7 +259,7 @@ impl Peer {
         if let Some(session) = self.session_mut(place.sid) {
             session.hear(heard, now_ms);
         }
-        let Some(Advanced { chain, skipped, .. }) = advanced else {
+        let Some(Advanced { chain, skipped }) = advanced else {
             self.skipped.erase(place);
             return 0;
         };

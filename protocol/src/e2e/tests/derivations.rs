@@ -11,7 +11,7 @@ use crate::e2e::envelope::Envelope;
 use crate::e2e::identity::{Identity, Me};
 use crate::e2e::init::{Init, Party, Transcript, root_and_chain, session_id, signed_bytes, wrap_label};
 use crate::e2e::key_pair::KeyPair;
-use crate::e2e::message::{self, AuthKeys, Context};
+use crate::e2e::message::{self, Context, MessageKeys};
 use crate::e2e::plaintext::Plaintext;
 use crate::e2e::prekeys::Prekeys;
 use crate::e2e::{cbc, kdf, oaep};
@@ -123,7 +123,7 @@ fn message_is_as_in_the_vector() {
     let (mac, ack) = kdf::derive_two(message_key.as_bytes(), &[], "RLY1/auth", &context_bytes);
     assert_eq!(*mac.as_bytes(), v.array("k mac"));
     assert_eq!(*ack.as_bytes(), v.array("k ack"));
-    let keys = AuthKeys::derive(&message_key, &context);
+    let keys = MessageKeys::derive(&message_key, &context, true);
     assert!(keys.verify(&th, &envelope));
     assert_eq!(keys.receipt(envelope.tag).0, v.array("receipt"));
 
@@ -133,8 +133,10 @@ fn message_is_as_in_the_vector() {
     let encryption_key =
         kdf::derive_one(message_key.as_bytes(), wrapped_key.as_bytes(), "RLY1/enc", &context_bytes);
     assert_eq!(*encryption_key.as_bytes(), v.array("k enc"));
-    assert_eq!(cbc::encrypt(&encryption_key, envelope.iv, &v.bytes("plaintext")), envelope.data);
-    let plaintext = message::open(&envelope, &context, &message_key, Some(&wrapped_key)).unwrap();
+    let mut data = Vec::new();
+    cbc::encrypt(encryption_key.as_bytes(), envelope.iv, &v.bytes("plaintext"), &mut data);
+    assert_eq!(data, envelope.data);
+    let plaintext = message::open(&envelope, &context, (&message_key, &keys), Some(&wrapped_key)).unwrap();
     assert_eq!(*plaintext, v.bytes("plaintext"));
     assert_eq!(**Plaintext::parse(&plaintext).unwrap().emit().unwrap(), *v.bytes("plaintext"));
 }

@@ -86,7 +86,7 @@ fn hkdf_sha_256_of_rfc_5869() {
         let okm = unhex(okm);
         let mut derived = vec![0; okm.len()];
         let (start, end) = info.split_at(info.len() / 2);
-        kdf::hkdf_sha256(&salt, &ikm, &[start, end], &mut derived).unwrap();
+        kdf::Extracted::new(&salt, &ikm).expand(&[start, end], &mut derived).unwrap();
         assert_eq!(derived, okm);
     }
 }
@@ -104,8 +104,9 @@ fn aes_256_cbc_of_sp_800_38a() {
         "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d
          39f23369a9d9bacfa530e26304231461b2eb05e2c39be9fcda6c19078c6a9d1b",
     );
-    let encrypted = cbc::encrypt(&key, &iv, &plaintext);
+    let mut encrypted = Vec::new();
+    cbc::encrypt(key.as_bytes(), &iv, &plaintext, &mut encrypted);
     assert_eq!(encrypted[..64], ciphertext);
     assert_eq!(encrypted.len(), 80);
-    assert_eq!(*cbc::decrypt(&key, &iv, &encrypted).unwrap(), plaintext);
+    assert_eq!(*cbc::decrypt(key.as_bytes(), &iv, &encrypted).unwrap(), plaintext);
 }

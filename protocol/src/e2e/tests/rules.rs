@@ -131,7 +131,7 @@ fn four_decrypted_inits_wait_for_a_tag() {
 fn chain_ends_at_a_thousand() {
     let chain = Chain::new(any_secret());
     assert!(chain.advanced_past(1_000).is_none());
-    let last = chain.advanced_past(999).unwrap();
+    let (last, _) = chain.advanced_past(999).unwrap();
     assert_eq!(last.skipped.len(), 999);
     assert!(last.chain.is_full());
     assert!(last.chain.clone().step().is_none());
@@ -157,6 +157,40 @@ fn skipped_keys_are_bounded_in_number_and_time() {
     let mut input = Reader::new(&bytes, 1).unwrap();
     assert_eq!(SkippedKeys::decode(&mut input).unwrap().len(), 100);
     assert!(input.finish().is_ok());
+}
+
+#[test]
+fn skipped_keys_are_found_by_place_and_epoch() {
+    let mut keys = SkippedKeys::default();
+    let at = |sid: u8, epoch, number| Place { sid: SessionId([sid; 16]), epoch, number };
+    for number in 0..1_000 {
+        keys.insert(at(1, 2, number), any_secret(), NOW);
+        keys.insert(at(2, 4, number), any_secret(), NOW);
+    }
+    assert!(keys.has_epoch(SessionId([1; 16]), 2) && keys.has_epoch(SessionId([2; 16]), 4));
+    assert!(!keys.has_epoch(SessionId([1; 16]), 1) && !keys.has_epoch(SessionId([1; 16]), 3));
+    keys.erase_session(SessionId([1; 16]));
+    assert!(!keys.has_epoch(SessionId([1; 16]), 2));
+    assert!(keys.get(at(1, 2, 0)).is_none() && keys.get(at(2, 4, 999)).is_some());
+    // The clock may have been set back: what is old goes, wherever it stands.
+    keys.insert(at(3, 0, 0), any_secret(), NOW - SKIPPED_KEPT_MS);
+    assert!(keys.erase_old(NOW + 1));
+    assert!(!keys.erase_old(NOW + 1));
+    assert_eq!(keys.len(), 1_000);
+}
+
+#[test]
+fn records_are_found_whatever_went_before_them() {
+    let mut records = Records::new();
+    // Each message comes in two envelopes, far apart.
+    for n in 0..6_000 {
+        records.push(&Record { message_id: record(n % 3_000, NOW).message_id, ..record(n, NOW) });
+    }
+    for n in 0..6_000 {
+        let kept = records.iter().any(|kept| kept.number == n);
+        assert_eq!(records.receipt_of(place(n), &[1; 32]).is_some(), kept, "{n}");
+    }
+    assert!((0..3_000).all(|n| records.knows(&record(n, NOW).message_id)));
 }
 
 #[test]
