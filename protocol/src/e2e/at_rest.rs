@@ -139,14 +139,14 @@ impl StateKeys {
     }
 
     pub(crate) fn seal_with(&self, path: &str, content: &[u8], iv: &[u8; BLOCK_BYTES]) -> Vec<u8> {
-        let data = cbc::encrypt(&self.encryption, iv, content);
-        let mut file = Vec::with_capacity(HEADER_BYTES + data.len() + HASH_BYTES);
+        let data_bytes = cbc::encrypted_bytes(content.len());
+        let mut file = Vec::with_capacity(HEADER_BYTES + data_bytes + HASH_BYTES);
         file.extend_from_slice(&label_length(LABEL));
         file.extend_from_slice(LABEL.as_bytes());
         file.push(self.parameters.log2_n);
         file.extend_from_slice(&self.parameters.salt);
         file.extend_from_slice(iv);
-        file.extend_from_slice(&data);
+        cbc::encrypt(self.encryption.as_bytes(), iv, content, &mut file);
         let tag = self.tag(path, &file);
         file.extend_from_slice(&tag);
         file
@@ -164,7 +164,7 @@ impl StateKeys {
         if !equal(&self.tag(path, parts.authenticated), parts.tag) {
             return Err(AtRestError::BadTag);
         }
-        cbc::decrypt(&self.encryption, parts.iv, parts.data).map_err(|_| AtRestError::Malformed)
+        cbc::decrypt(self.encryption.as_bytes(), parts.iv, parts.data).map_err(|_| AtRestError::Malformed)
     }
 
     fn tag(&self, path: &str, before: &[u8]) -> [u8; HASH_BYTES] {
