@@ -141,30 +141,12 @@ impl Session {
     /// A session that our INIT starts.
     pub(crate) fn initiate(th: TranscriptHash, start: Initiated, now_ms: u64) -> Self {
         let EpochSecrets { root, chain_key } = start.secrets;
+        let chain = Chain::new(chain_key);
+        let sending = Sending { epoch: 0, chain, recipient: start.spk, preamble: start.init, prior: 0 };
         Self {
-            sid: session_id(&th),
-            th,
-            role: Role::Initiator,
-            own_profile: start.own_profile,
-            peer_profile: start.peer_profile,
-            epoch: 0,
-            root,
-            rejected: false,
-            used_ms: now_ms,
-            heard: 0,
-            messages: 0,
-            stepped_ms: now_ms,
-            sending: Some(Sending {
-                epoch: 0,
-                chain: Chain::new(chain_key),
-                recipient: start.spk,
-                preamble: start.init,
-                prior: 0,
-            }),
-            receiving: None,
-            spk: KeyId::ZERO,
+            sending: Some(sending),
             ratchets: vec![Ratchet { epoch: 0, key: start.ratchet }],
-            peer_ratchet: None,
+            ..Self::at_epoch_0(th, Role::Initiator, root, [start.own_profile, start.peer_profile], now_ms)
         }
     }
 
@@ -172,11 +154,27 @@ impl Session {
     pub(crate) fn accept(th: TranscriptHash, start: Accepted, now_ms: u64) -> Self {
         let EpochSecrets { root, chain_key } = start.secrets;
         Self {
+            receiving: Some(Receiving { epoch: 0, chain: Chain::new(chain_key) }),
+            spk: start.spk,
+            peer_ratchet: Some(start.ratchet),
+            ..Self::at_epoch_0(th, Role::Responder, root, [start.own_profile, start.peer_profile], now_ms)
+        }
+    }
+
+    /// What both ends begin with; neither chain, nor the keys that go with it.
+    fn at_epoch_0(
+        th: TranscriptHash,
+        role: Role,
+        root: Secret,
+        [own_profile, peer_profile]: [Profile; 2],
+        now_ms: u64,
+    ) -> Self {
+        Self {
             sid: session_id(&th),
             th,
-            role: Role::Responder,
-            own_profile: start.own_profile,
-            peer_profile: start.peer_profile,
+            role,
+            own_profile,
+            peer_profile,
             epoch: 0,
             root,
             rejected: false,
@@ -185,10 +183,10 @@ impl Session {
             messages: 0,
             stepped_ms: now_ms,
             sending: None,
-            receiving: Some(Receiving { epoch: 0, chain: Chain::new(chain_key) }),
-            spk: start.spk,
+            receiving: None,
+            spk: KeyId::ZERO,
             ratchets: Vec::new(),
-            peer_ratchet: Some(start.ratchet),
+            peer_ratchet: None,
         }
     }
 
