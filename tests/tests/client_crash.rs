@@ -96,6 +96,18 @@ fn loses_no_message_in_a_session_when_killed_at_any_step_of_send() {
     kill_send(&base);
 }
 
+#[test]
+fn loses_no_message_that_steps_when_killed_at_any_step_of_send() {
+    let mut base = World::new();
+    let (alice, bob) = (base.client("alice"), base.client("bob"));
+    // Bob starts the session: alice's first message on it steps.
+    bob.send("alice", "start");
+    assert_eq!(alice.receive(), ["bob: start"]);
+    assert_eq!(bob.receive(), [] as [&str; 0]);
+    assert_eq!(base.relay.stop("TERM"), Some(0));
+    kill_send(&base);
+}
+
 /// The lines that were printed whole, by id, in their order.
 fn ids(output: &str) -> Vec<(String, String)> {
     let whole = output.rsplit_once('\n').map_or("", |(whole, _)| whole);
