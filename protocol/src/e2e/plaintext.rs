@@ -96,20 +96,20 @@ impl Plaintext {
         Some(out)
     }
 
-    /// Reads what was decrypted; whatever follows the body is ignored.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads what was decrypted; whatever follows the body is ignored. The body stays where it lies.
+    pub(crate) fn parse(mut bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk()?;
         let (kind, rest) = rest.split_first()?;
         let (time_ms, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let body = rest.get(..length)?;
-        Some(Self {
-            id: MessageId(*id),
-            kind: (*kind).into(),
-            time_ms: u64::from_be_bytes(*time_ms),
-            body: Zeroizing::new(body.to_vec()),
-        })
+        if length > rest.len() {
+            return None;
+        }
+        let (id, kind, time_ms) = (MessageId(*id), (*kind).into(), u64::from_be_bytes(*time_ms));
+        bytes.truncate(FIXED_BYTES + length);
+        bytes.drain(..FIXED_BYTES);
+        Some(Self { id, kind, time_ms, body: bytes })
     }
 }
 

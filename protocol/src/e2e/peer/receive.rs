@@ -174,7 +174,7 @@ impl Peer {
         };
         let bytes = message::open(envelope, context, keys, wrapped_key.as_ref())
             .map_err(|_| RejectReason::BadPlaintext)?;
-        Plaintext::parse(&bytes).ok_or(RejectReason::BadPlaintext)
+        Plaintext::parse(bytes).ok_or(RejectReason::BadPlaintext)
     }
 
     /// Unwraps a message's own key with what its epoch was wrapped to: the signed prekey, or the ratchet key

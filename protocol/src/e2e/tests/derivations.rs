@@ -138,7 +138,7 @@ fn message_is_as_in_the_vector() {
     assert_eq!(data, envelope.data);
     let plaintext = message::open(&envelope, &context, (&message_key, &keys), Some(&wrapped_key)).unwrap();
     assert_eq!(*plaintext, v.bytes("plaintext"));
-    assert_eq!(**Plaintext::parse(&plaintext).unwrap().emit().unwrap(), *v.bytes("plaintext"));
+    assert_eq!(**Plaintext::parse(plaintext).unwrap().emit().unwrap(), *v.bytes("plaintext"));
 }
 
 #[test]
