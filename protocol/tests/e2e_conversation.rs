@@ -320,9 +320,23 @@ fn idle_sessions_and_their_skipped_keys_are_erased_but_not_the_one_that_is_sent_
     assert_ne!(other.sid, second.sid);
     bob.now += 31 * DAY;
     bob.records = Records::new();
-    assert_eq!(bob.rejects(&skipped.envelope).reason, RejectReason::UnknownPrekey);
+    assert_eq!(bob.rejects(&skipped.envelope).reason, RejectReason::NumberUsed, "its key is gone");
     assert_eq!(bob.peer.missing(), 0);
     assert_eq!(bob.reads(&late.envelope), "4");
+    assert_eq!(bob.rejects(&skipped.envelope).reason, RejectReason::UnknownPrekey, "and its session too");
+}
+
+#[test]
+fn simultaneous_starts_outlive_a_long_silence() {
+    let (mut alice, mut bob) = alice_and_bob();
+    let (from_alice, from_bob) = (alice.send("1", &mut bob), bob.send("2", &mut alice));
+    bob.opens(&from_alice.envelope);
+    alice.opens(&from_bob.envelope);
+    (alice.now, bob.now) = (alice.now + 40 * DAY, bob.now + 40 * DAY);
+    // Each goes on with the other's session, and neither has erased its own.
+    let (from_alice, from_bob) = (alice.send("3", &mut bob), bob.send("4", &mut alice));
+    assert_eq!(bob.reads(&from_alice.envelope), "3");
+    assert_eq!(alice.reads(&from_bob.envelope), "4");
 }
 
 #[test]

@@ -63,7 +63,8 @@ pub const RATCHETS_HELD_MAX: usize = 64;
 /// Most sessions with one peer; the longest unused goes first, the sending one never.
 pub const SESSIONS_MAX: usize = 4;
 
-/// A session unused for so long is erased, unless it is the sending one.
+/// A session unused for so long is erased when a message of the peer is authenticated, unless it is the
+/// sending one.
 pub const SESSION_IDLE_MS_MAX: u64 = 30 * DAY_MS;
 
 /// Most INITs remembered for one peer and signed prekey; a further one is rejected.

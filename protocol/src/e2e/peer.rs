@@ -178,16 +178,22 @@ impl Peer {
         self.skipped.erase_session(sid);
     }
 
-    /// Erases what is kept too long, before anything else is done with the state.
+    /// Erases what was waited for too long, before anything else is done with the state.
     fn erase_old(&mut self, now_ms: u64) {
+        if self.skipped.erase_old(now_ms) {
+            self.retire_ratchets();
+        }
+    }
+
+    /// Erases what is unused for too long, once a message of the peer was authenticated. Not earlier: after
+    /// simultaneous starts each end sends on the other's session, and after a long silence each would
+    /// have erased what the other goes on with.
+    fn erase_idle(&mut self, now_ms: u64) {
         let sending = self.sending();
         let idle = |session: &Session| now_ms.saturating_sub(session.used_ms) > SESSION_IDLE_MS_MAX;
         let outdated = self.sessions.iter().filter(|s| idle(s) && Some(s.sid) != sending);
         let outdated: Vec<SessionId> = outdated.map(|session| session.sid).collect();
         outdated.into_iter().for_each(|sid| self.erase_session(sid));
-        if self.skipped.erase_old(now_ms) {
-            self.retire_ratchets();
-        }
     }
 
     fn retire_ratchets(&mut self) {

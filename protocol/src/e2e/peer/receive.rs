@@ -117,6 +117,7 @@ impl Peer {
             Opens::Epoch(new) => self.begin_epoch(*new, inbox, &envelope, now_ms),
         };
         let missing = closed + self.use_up(place, advanced, inbox.preambles, now_ms);
+        self.erase_idle(now_ms);
         let plaintext = self.finish(inbox, &envelope, (&th, &context), (&message_key, &keys), rng);
         self.retire_ratchets();
         let plaintext = plaintext.map_err(|reason| Reject { reason, commit: true })?;
