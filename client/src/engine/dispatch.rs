@@ -16,7 +16,7 @@ use e2e_protocol::wire::{Code, ErrorCode, FrameType, Routing};
 
 use super::directory::{Question, bundle};
 use super::event::{Drop, Event, Fate, Wait};
-use super::outbox::{self, Answer, STORED_PAUSE_MS, Verdict};
+use super::outbox::{self, Answer, PAUSE_MS_MAX, STORED_PAUSE_MS, Verdict};
 use super::{Engine, Stage, Turn};
 use crate::state::items::Sealed;
 use crate::state::{Key, OutboxItem, StateError};
@@ -144,7 +144,7 @@ impl Engine {
         }
         let now_ms = turn.now_ms;
         let ready = |progress: &Progress| match progress {
-            Progress::Due(due_ms) => *due_ms <= now_ms,
+            Progress::Due(due_ms) => outbox::is_due(*due_ms, now_ms),
             Progress::Held => true,
             Progress::Asking(_) | Progress::InFlight => false,
         };
@@ -327,7 +327,7 @@ impl Engine {
                 self.refuse(turn, id, item, Drop::UnknownName, Wait::NameGone);
             } else if code.retry() {
                 item.retries = item.retries.saturating_add(1);
-                let pause_ms = outbox::retry_pause_ms(item.retries).max(retry_after_ms);
+                let pause_ms = outbox::retry_pause_ms(item.retries).max(retry_after_ms).min(PAUSE_MS_MAX);
                 let until_ms = turn.now_ms.saturating_add(pause_ms);
                 self.postpone(turn, id, item, until_ms, Wait::Refused(code));
             } else {

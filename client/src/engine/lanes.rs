@@ -13,8 +13,7 @@ use e2e_protocol::e2e::CryptoRng;
 use e2e_protocol::ids::{Lane, Number};
 
 use super::event::Event;
-use super::outbox::PAUSE_MS_MAX;
-use super::{Engine, Turn};
+use super::{Engine, Turn, outbox};
 use crate::state::disk::Guard;
 use crate::state::{Folder, InboxItem, Key, OutboxItem, StateError};
 
@@ -153,13 +152,11 @@ impl Engine {
             turn.state.remove(Key::Lane(lane));
             return Ok(());
         }
-        // A clock that was wrong once must not hold a message up for longer than any pause.
-        let latest_ms = turn.now_ms.saturating_add(PAUSE_MS_MAX);
         let mut due = Vec::new();
         for number in &left.to_send {
             if let Some(item) = OutboxItem::load(&turn.state, &Key::Outbox(lane, *number))? {
-                let due_ms = if item.not_before_ms > latest_ms { 0 } else { item.not_before_ms };
-                due.push(((lane, *number), due_ms));
+                let is_due = outbox::is_due(item.not_before_ms, turn.now_ms);
+                due.push(((lane, *number), if is_due { 0 } else { item.not_before_ms }));
             }
         }
         if left.to_show.is_empty() && due.iter().all(|(_, due_ms)| *due_ms > turn.now_ms) {

@@ -122,7 +122,7 @@ pub fn verdict(item: &OutboxItem, answer: Answer, now_ms: u64) -> Verdict {
                 Verdict::LookUp { until_ms: after(pause_ms), why: Wait::Refused(code) }
             }
             _ if code.retry() => {
-                let pause_ms = retry_after_ms.max(pause_ms).max(RETRY_PAUSE_MS_MIN);
+                let pause_ms = retry_after_ms.max(pause_ms).clamp(RETRY_PAUSE_MS_MIN, PAUSE_MS_MAX);
                 again(false, pause_ms, Wait::Refused(code))
             }
             // A word of the relay's alone can only delay: it may have stored the message before.
@@ -135,6 +135,13 @@ pub fn verdict(item: &OutboxItem, answer: Answer, now_ms: u64) -> Verdict {
 #[must_use]
 pub fn is_too_old(item: &OutboxItem, now_ms: u64) -> bool {
     item.first_sent_ms != 0 && now_ms.saturating_sub(item.first_sent_ms) >= KEPT_MS_MAX
+}
+
+/// Whether a pause until `until_ms` is over. One that looks longer than any is, because the clock was
+/// set back since.
+#[must_use]
+pub fn is_due(until_ms: u64, now_ms: u64) -> bool {
+    until_ms <= now_ms || until_ms > now_ms.saturating_add(PAUSE_MS_MAX)
 }
 
 /// The pause before attempt `retries + 2`: the first retry comes at once, because most causes are

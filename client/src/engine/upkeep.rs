@@ -147,7 +147,9 @@ impl Engine {
         if !matches!(self.stage, Stage::Ready(_)) {
             return Ok(());
         }
-        if self.upkeep.next_ask_ms.is_some_and(|due| due <= turn.now_ms) && !self.upkeep.is_busy() {
+        // Not in the time to come, or farther than ever: the clock was set back.
+        let later = turn.now_ms.saturating_add(1)..=turn.now_ms.saturating_add(ASK_MS);
+        if self.upkeep.next_ask_ms.is_some_and(|due| !later.contains(&due)) && !self.upkeep.is_busy() {
             self.upkeep.next_ask_ms = Some(turn.now_ms.saturating_add(ASK_MS));
             self.ask(turn, Question::Own);
         }

@@ -55,7 +55,8 @@ impl PreambleMemory {
 
     /// Takes one decryption from the budget; false if nothing is left of it.
     pub(crate) fn admit(&mut self, peer: &Name, pinned: bool, now_ms: u64) -> bool {
-        self.decrypted.retain(|done| now_ms.saturating_sub(done.at_ms) < INIT_WINDOW_MS);
+        // In both directions: a clock that is set back must not make the hour longer.
+        self.decrypted.retain(|done| now_ms.abs_diff(done.at_ms) < INIT_WINDOW_MS);
         let of_peer = self.decrypted.iter().filter(|done| done.peer == *peer).count();
         let of_unpinned = self.decrypted.iter().filter(|done| !done.pinned).count();
         if of_peer >= INITS_PER_PEER_MAX || (!pinned && of_unpinned >= INITS_UNPINNED_MAX) {
