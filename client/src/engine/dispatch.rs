@@ -93,6 +93,10 @@ impl Dispatch {
         self.tracked.values().filter(waiting).count() < usize::from(window)
     }
 
+    fn is_asking(&self, name: &Name) -> bool {
+        self.tracked.values().any(|progress| *progress == Progress::Asking(*name))
+    }
+
     fn asking(&self, name: &Name) -> Vec<Id> {
         let asking = self.tracked.iter().filter(|(_, progress)| **progress == Progress::Asking(*name));
         asking.map(|(id, _)| *id).collect()
@@ -184,6 +188,11 @@ impl Engine {
             return Ok(());
         }
         if item.sealed.is_none() {
+            // A session that the recipient started meanwhile must not let it overtake those that wait.
+            if bundle.is_none() && self.dispatch.is_asking(&item.to) {
+                self.dispatch.tracked.insert(id, Progress::Asking(item.to));
+                return Ok(());
+            }
             match self.encrypt(turn, &item, bundle)? {
                 Ok(sealed) => item.sealed = Some(sealed),
                 Err(error) => return self.handle_not_encrypted(turn, id, item, error),
@@ -289,7 +298,11 @@ impl Engine {
             return Ok(());
         }
         let bundle = entry.bundle.as_ref().map(bundle);
-        for id in self.dispatch.asking(name) {
+        let asking = self.dispatch.asking(name);
+        for id in &asking {
+            self.dispatch.track(*id, 0);
+        }
+        for id in asking {
             match OutboxItem::load(&turn.state, &key(id))? {
                 Some(item) if changed => self.handle_key_changed(turn, id, item, shown)?,
                 _ => self.dispatch_one(turn, id, bundle.as_ref())?,
