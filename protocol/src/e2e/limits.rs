@@ -70,9 +70,13 @@ pub const SESSION_IDLE_MS_MAX: u64 = 30 * DAY_MS;
 /// Most INITs remembered for one peer and signed prekey; a further one is rejected.
 pub const INITS_REMEMBERED_MAX: usize = 256;
 
-/// Most INITs of one peer that a process decrypts in [`INIT_WINDOW_MS`]; a further one is rejected. A
-/// chain of epoch 0 that was received to its end gives its INIT back.
+/// Most INITs of one peer that a process decrypts in [`INIT_WINDOW_MS`]; a further one is rejected.
+/// [`INIT_EARNED_MESSAGES`] give one back.
 pub const INITS_PER_PEER_MAX: usize = 8;
+
+/// A chain of epoch 0 gives its INIT back with so many authentic messages, half of all: not with a number, which its
+/// sender may reach at once, or the relay lose.
+pub const INIT_EARNED_MESSAGES: usize = 500;
 
 /// Most INITs of names without a pin that a process decrypts in [`INIT_WINDOW_MS`], all together.
 pub const INITS_UNPINNED_MAX: usize = 64;

@@ -66,10 +66,9 @@ impl PreambleMemory {
         true
     }
 
-    /// A chain of epoch 0 of this peer was received to its end, and a new INIT has to come: gives back what one
-    /// INIT of the peer took from the budget. Each INIT gives one chain, so that no more is given back
-    /// than led somewhere.
-    pub(crate) fn chain_completed(&mut self, peer: &Name) {
+    /// A chain of epoch 0 of this peer brought so many messages that another INIT has to come: gives back what
+    /// one INIT of the peer took from the budget.
+    pub(crate) fn init_earned(&mut self, peer: &Name) {
         let oldest = self.decrypted.iter().position(|done| done.peer == *peer);
         oldest.map(|oldest| self.decrypted.remove(oldest));
     }

@@ -44,6 +44,11 @@ impl SkippedKeys {
         self.keys.get(self.places.get(&place)?).map(|skipped| &skipped.message_key)
     }
 
+    /// How many numbers of this chain are waited for.
+    pub(crate) fn count(&self, sid: SessionId, epoch: u32) -> usize {
+        self.0.iter().filter(|skipped| skipped.place.sid == sid && skipped.place.epoch == epoch).count()
+    }
+
     /// Whether a number of this chain is waited for.
     pub(crate) fn has_epoch(&self, sid: SessionId, epoch: u32) -> bool {
         let first = Place { sid, epoch, number: 0 };

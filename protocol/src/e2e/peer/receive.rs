@@ -11,6 +11,7 @@ use crate::e2e::chain::Advanced;
 use crate::e2e::envelope::{Envelope, Place};
 use crate::e2e::identity::Me;
 use crate::e2e::init::TranscriptHash;
+use crate::e2e::limits::INIT_EARNED_MESSAGES;
 use crate::e2e::message::{self, Context, MessageKeys};
 use crate::e2e::oaep::{self, Label, Wrapped};
 use crate::e2e::plaintext::Plaintext;
@@ -19,7 +20,7 @@ use crate::e2e::prekeys::{Prekeys, UnwrapError};
 use crate::e2e::records::{Record, Records};
 use crate::e2e::reject::{Reject, RejectReason};
 use crate::e2e::secret::Secret;
-use crate::ids::Receipt;
+use crate::ids::{Receipt, SessionId};
 
 /// What receiving needs beside the peer's state.
 pub struct Inbox<'a> {
@@ -260,20 +261,32 @@ impl Peer {
         if let Some(session) = self.session_mut(place.sid) {
             session.hear(heard, now_ms);
         }
-        let Some(Advanced { chain, skipped }) = advanced else {
-            self.skipped.erase(place);
-            return 0;
+        let missing = match advanced {
+            None => {
+                self.skipped.erase(place);
+                0
+            }
+            Some(Advanced { chain, skipped }) => {
+                let missing = skipped.len();
+                for (number, key) in skipped {
+                    self.skipped.insert(Place { number, ..place }, key, now_ms);
+                }
+                if let Some(session) = self.session_mut(place.sid) {
+                    session.receive(chain);
+                }
+                missing
+            }
         };
-        let missing = skipped.len();
-        for (number, key) in skipped {
-            self.skipped.insert(Place { number, ..place }, key, now_ms);
-        }
-        if place.epoch == 0 && chain.is_full() {
-            preambles.chain_completed(&self.name);
-        }
-        if let Some(session) = self.session_mut(place.sid) {
-            session.receive(chain);
+        if place.epoch == 0 && self.opened_of_first_chain(place.sid) == Some(INIT_EARNED_MESSAGES) {
+            preambles.init_earned(&self.name);
         }
         missing
+    }
+
+    /// How many messages of the chain that an INIT of the peer opened were authenticated, while it is the newest.
+    fn opened_of_first_chain(&self, sid: SessionId) -> Option<usize> {
+        let passed = usize::try_from(self.session(sid)?.chain(0)?.next_number()).ok()?;
+        let enough = passed >= INIT_EARNED_MESSAGES;
+        enough.then(|| passed.saturating_sub(self.skipped.count(sid, 0)))
     }
 }

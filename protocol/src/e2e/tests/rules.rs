@@ -102,7 +102,7 @@ fn hourly_budget_of_inits_is_kept() {
     let mut memory = PreambleMemory::new();
     let admitted = (0..20).filter(|_| memory.admit(&names[0], true, NOW)).count();
     assert_eq!(admitted, 8);
-    memory.chain_completed(&names[0]);
+    memory.init_earned(&names[0]);
     assert!(memory.admit(&names[0], true, NOW));
     assert!(!memory.admit(&names[0], true, NOW));
     assert!(memory.admit(&names[0], true, NOW + INIT_WINDOW_MS));
