@@ -80,6 +80,12 @@ impl OutboxItem {
     /// Keeps it in this file.
     pub fn store(&self, state: &mut Transaction<'_>, key: Key) {
         debug_assert!(matches!(key, Key::Outbox(..)));
+        state.write(key, self.encode());
+    }
+
+    /// What its file holds.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let envelope_bytes = self.sealed.as_ref().map_or(0, |sealed| sealed.envelope.len());
         let mut out = Writer::with_capacity(256 + self.plaintext.body.len() + envelope_bytes);
         out.name(&self.to);
@@ -96,10 +102,12 @@ impl OutboxItem {
             out.array(&sealed.receipt.0);
             out.bytes(&sealed.envelope);
         }
-        state.write(key, out.finish());
+        out.finish()
     }
 
-    fn decode(content: &[u8]) -> Option<Self> {
+    /// Reads what [`Self::encode`] wrote; `None` if it did not.
+    #[must_use]
+    pub fn decode(content: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(content);
         let mut item = Self::new(reader.name()?, read_plaintext(&mut reader)?);
         item.first_sent_ms = reader.u64()?;
