@@ -13,5 +13,6 @@ pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod sessions;
 pub mod sim;
 pub mod vectors;
