@@ -46,7 +46,8 @@ impl SkippedKeys {
 
     /// How many numbers of this chain are waited for.
     pub(crate) fn count(&self, sid: SessionId, epoch: u32) -> usize {
-        self.0.iter().filter(|skipped| skipped.place.sid == sid && skipped.place.epoch == epoch).count()
+        let numbers = Place { sid, epoch, number: 0 }..=Place { sid, epoch, number: u32::MAX };
+        self.places.range(numbers).count()
     }
 
     /// Whether a number of this chain is waited for.
