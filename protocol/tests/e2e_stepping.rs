@@ -186,11 +186,14 @@ fn lost_step_is_made_up_for_by_the_next_message() {
 }
 
 #[test]
-fn unanswered_starter_goes_on() {
+fn unanswered_starter_goes_on_for_30_days() {
     let (mut alice, mut bob) = light_alice_and_bob();
     let first = alice.send("0", &mut bob);
-    alice.now += 60 * DAY;
+    alice.now += 30 * DAY - 1;
     assert_eq!(alice.send("1", &mut bob).sid, first.sid, "nobody can step for bob");
+    // Bob's prekey may be erased from now on.
+    alice.now += 1;
+    assert_ne!(alice.send("2", &mut bob).sid, first.sid);
 }
 
 #[test]

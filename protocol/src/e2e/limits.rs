@@ -54,6 +54,9 @@ pub const STEP_FORCED_MESSAGES: u32 = 500;
 /// The same in time.
 pub const STEP_FORCED_MS: u64 = 7 * DAY_MS;
 
+/// A session that one started and nobody answered is sent on for so long: then the signed prekey may be erased.
+pub const UNANSWERED_MS_MAX: u64 = SPK_KEPT_MS;
+
 /// Ratchet keys made ahead in idle time; none is made beyond it.
 pub const RATCHET_KEYS_AHEAD_MAX: usize = 2;
 

@@ -74,7 +74,7 @@ impl Peer {
     /// Whether a step is due that waits for no message: an empty one is to be sent.
     #[must_use]
     pub fn needs_empty_message(&self, now_ms: u64) -> bool {
-        let sending = self.sending().and_then(|sid| self.session(sid));
+        let sending = self.sending(now_ms).and_then(|sid| self.session(sid));
         sending.is_some_and(|session| session.step_due(now_ms) == Due::Now)
     }
 
@@ -152,19 +152,19 @@ impl Peer {
 
     /// The session that is sent on: the live one that the peer was last heard on, else the newest that
     /// we started, if it is live.
-    fn sending(&self) -> Option<SessionId> {
-        let live = self.sessions.iter().filter(|session| session.is_live());
+    fn sending(&self, now_ms: u64) -> Option<SessionId> {
+        let live = self.sessions.iter().filter(|session| session.is_live(now_ms));
         let heard = live.filter(|session| session.heard > 0).max_by_key(|session| session.heard);
-        let session = heard.or_else(|| self.newest_started().filter(|session| session.is_live()))?;
+        let session = heard.or_else(|| self.newest_started().filter(|session| session.is_live(now_ms)))?;
         Some(session.sid)
     }
 
     /// Adds a session; the longest unused goes if there are too many, but not the sending one.
-    fn add_session(&mut self, session: Session) {
+    fn add_session(&mut self, session: Session, now_ms: u64) {
         self.sessions.push(session);
         let added = self.sessions.last().map(|session| session.sid);
         while self.sessions.len() > SESSIONS_MAX {
-            let sending = self.sending();
+            let sending = self.sending(now_ms);
             let others = self.sessions.iter().filter(|s| Some(s.sid) != sending && Some(s.sid) != added);
             let Some(oldest) = others.min_by_key(|session| session.used_ms).map(|session| session.sid) else {
                 break;
@@ -189,7 +189,7 @@ impl Peer {
     /// simultaneous starts each end sends on the other's session, and after a long silence each would
     /// have erased what the other goes on with.
     fn erase_idle(&mut self, now_ms: u64) {
-        let sending = self.sending();
+        let sending = self.sending(now_ms);
         let idle = |session: &Session| now_ms.saturating_sub(session.used_ms) > SESSION_IDLE_MS_MAX;
         let outdated = self.sessions.iter().filter(|s| idle(s) && Some(s.sid) != sending);
         let outdated: Vec<SessionId> = outdated.map(|session| session.sid).collect();

@@ -13,7 +13,7 @@ use super::init::{INIT_WITH_OPK_BYTES, TranscriptHash, session_id};
 use super::key_pair::StoredKey;
 use super::limits::{
     CHAIN_MESSAGES_MAX, RATCHETS_HELD_MAX, STEP_DUE_MESSAGES, STEP_DUE_MS, STEP_FORCED_MESSAGES,
-    STEP_FORCED_MS,
+    STEP_FORCED_MS, UNANSWERED_MS_MAX,
 };
 use super::oaep::wrap;
 use super::preamble_memory::EpochSecrets;
@@ -201,8 +201,14 @@ impl Session {
     }
 
     /// Whether a message can go out on it.
-    pub(crate) fn is_live(&self) -> bool {
-        !self.rejected && self.can_send()
+    pub(crate) fn is_live(&self, now_ms: u64) -> bool {
+        !self.rejected && self.can_send() && !self.is_unanswered_for_long(now_ms)
+    }
+
+    /// Whether nobody answered for so long that the prekey that it was started with may be erased by now.
+    fn is_unanswered_for_long(&self, now_ms: u64) -> bool {
+        let since_ms = now_ms.saturating_sub(self.stepped_ms);
+        self.epoch == 0 && !self.is_on_turn() && since_ms >= UNANSWERED_MS_MAX
     }
 
     /// Whether it is us who started it, and nothing but a full chain ended it.

@@ -18,7 +18,7 @@ pub(super) enum Up {
     Ack { sequence: u64, receipt: Receipt },
     Lookup { whose: Who, one_time: bool },
     AskOwn,
-    Publish { spk: Option<PublishedSpk>, batch: Option<PublishedBatch> },
+    Publish { spk: Option<Box<PublishedSpk>>, batch: Option<Box<PublishedBatch>> },
 }
 
 /// From the relay.
@@ -26,7 +26,7 @@ pub(super) enum Down {
     Welcome { own: Own, queued: usize },
     Deliver { sequence: u64, from: Who, envelope: Vec<u8>, class: Class },
     Result { id: Id, answer: Answer },
-    Entry { whose: Who, bundle: Option<OwnedBundle> },
+    Entry { whose: Who, bundle: Option<Box<OwnedBundle>> },
     Published { own: Own },
     Own { own: Own },
 }

@@ -86,7 +86,7 @@ impl Process {
                 self.settle(work, id, answer);
                 self.advance_outbox(work);
             }
-            Down::Entry { whose, bundle } => self.handle_entry(work, whose, bundle.as_ref()),
+            Down::Entry { whose, bundle } => self.handle_entry(work, whose, bundle.as_deref()),
         }
     }
 
@@ -125,7 +125,7 @@ impl Process {
         if spk.is_some() || batch.is_some() {
             self.publishing = true;
             work.checks.counts.signatures += u64::from(spk.is_some()) + u64::from(batch.is_some());
-            work.up.push(Up::Publish { spk, batch });
+            work.up.push(Up::Publish { spk: spk.map(Box::new), batch: batch.map(Box::new) });
         }
     }
 

@@ -181,7 +181,7 @@ impl Relay {
                 if self.lies_now(dice) && dice.per_mille(300) {
                     return;
                 }
-                let bundle = self.bundle(whose, one_time, dice);
+                let bundle = self.bundle(whose, one_time, dice).map(Box::new);
                 self.out.push((who, Down::Entry { whose, bundle }));
             }
             Up::AskOwn => {
@@ -191,7 +191,7 @@ impl Relay {
             Up::Publish { spk, batch } => {
                 let user = &mut self.users[who];
                 if let Some(spk) = spk {
-                    user.spks.push(spk);
+                    user.spks.push(*spk);
                     user.one_time.clear();
                 }
                 if let Some(batch) = batch.filter(|batch| batch.spk == spk_id(user.spks.last())) {

@@ -114,7 +114,7 @@ impl Peer {
         // (5) From here on the number is used up, whatever comes.
         let closed = match opens {
             Opens::Nothing => 0,
-            Opens::Session(new) => self.begin_session(*new, inbox),
+            Opens::Session(new) => self.begin_session(*new, inbox, now_ms),
             Opens::Epoch(new) => self.begin_epoch(*new, inbox, &envelope, now_ms),
         };
         let missing = closed + self.use_up(place, advanced, inbox.preambles, now_ms);
@@ -211,7 +211,7 @@ impl Peer {
 
     /// The first valid tag of a session: it stands, its initiator is pinned, its one-time prekey is
     /// erased, and its INIT can't be used again. No chain was closed.
-    fn begin_session(&mut self, new: NewSession, inbox: &mut Inbox<'_>) -> usize {
+    fn begin_session(&mut self, new: NewSession, inbox: &mut Inbox<'_>, now_ms: u64) -> usize {
         let NewSession { session, identity, opk } = new;
         self.pin.meet(&identity);
         if let Some(opk) = &opk {
@@ -220,7 +220,7 @@ impl Peer {
         self.inits.retain(|(spk, _)| inbox.prekeys.spk_modulus(spk).is_some());
         self.inits.push((session.spk, session.sid));
         inbox.preambles.forget(&session.th);
-        self.add_session(session);
+        self.add_session(session, now_ms);
         0
     }
 

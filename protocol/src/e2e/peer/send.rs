@@ -108,7 +108,7 @@ impl Peer {
         }
         let padded = plaintext.emit().ok_or(EncryptError::TooLong)?;
         self.erase_old(now_ms);
-        let started = match self.sending() {
+        let started = match self.sending(now_ms) {
             Some(_) => Started { without_one_time: false },
             None => self.start(me, bundle, keys, now_ms, rng)?,
         };
@@ -126,7 +126,7 @@ impl Peer {
         now_ms: u64,
         rng: &mut impl CryptoRng,
     ) -> Option<Result<Sealed, EncryptError>> {
-        let sid = self.sending()?;
+        let sid = self.sending(now_ms)?;
         let session = self.session_mut(sid)?;
         let steps = match session.step_due(now_ms) {
             Due::No => false,
@@ -177,7 +177,7 @@ impl Peer {
             self.last_made_ms = bundle.made_ms;
         }
         self.pace.init_made(now_ms, chain_full);
-        self.add_session(session);
+        self.add_session(session, now_ms);
         Ok(Started { without_one_time: one_time && bundle.one_time.is_none() })
     }
 }
