@@ -372,41 +372,6 @@ fn hourly_budget_of_inits_is_kept() {
 }
 
 #[test]
-fn number_999_of_a_chain_alone_earns_no_init() {
-    let (mut alice, mut bob) = alice_and_bob();
-    for n in 0..9 {
-        alice.peer = Peer::new(*alice.peer.name());
-        let mut sent = alice.send("0", &mut bob);
-        while sent.number < 999 {
-            sent = alice.send("more", &mut bob);
-        }
-        bob.handed_out = 0;
-        bob.records = Records::new();
-        match bob.open(&sent.envelope) {
-            Ok(_) => assert!(n < 8, "{n}"),
-            Err(reject) => assert!(n == 8 && reject.reason == RejectReason::InitBudget, "{n}"),
-        }
-    }
-}
-
-#[test]
-fn half_a_chain_earns_an_init_whatever_of_it_is_lost() {
-    let (mut alice, mut bob) = alice_and_bob();
-    for n in 0..10 {
-        alice.peer = Peer::new(*alice.peer.name());
-        bob.handed_out = 2;
-        for at in 0..CHAIN_MESSAGES_MAX {
-            let sent = alice.send("more", &mut bob);
-            alice.peer.receipt_verified(sent.sid, sent.epoch);
-            // Every other one is lost, and the last.
-            if at % 2 == 0 {
-                assert_eq!(bob.reads(&sent.envelope), "more", "{n} {at}");
-            }
-        }
-    }
-}
-
-#[test]
 fn clock_set_back_does_not_lengthen_the_hour_of_the_budget() {
     let (mut alice, mut bob) = alice_and_bob();
     bob.handed_out = 2;

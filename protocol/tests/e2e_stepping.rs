@@ -130,6 +130,55 @@ fn number_999_makes_a_step_due() {
     assert!(bob.peer.needs_empty_message(bob.now));
 }
 
+/// Alice's next message starts a session, without a one-time prekey.
+fn start_anew(alice: &mut User, bob: &mut User) {
+    alice.peer = Peer::new(*alice.peer.name());
+    bob.handed_out = bob.batch.moduli.len();
+}
+
+#[test]
+fn number_999_alone_earns_no_init() {
+    let (mut alice, mut bob) = light_alice_and_bob();
+    for n in 0..9 {
+        start_anew(&mut alice, &mut bob);
+        let mut sent = alice.send("0", &mut bob);
+        while sent.number < CHAIN_MESSAGES_MAX - 1 {
+            sent = alice.send("more", &mut bob);
+        }
+        match bob.open(&sent.envelope) {
+            Ok(_) => assert!(n < 8, "{n}"),
+            Err(reject) => assert!(n == 8 && reject.reason == RejectReason::InitBudget, "{n}"),
+        }
+    }
+}
+
+#[test]
+fn half_a_chain_earns_an_init_whatever_of_it_is_lost() {
+    let (mut alice, mut bob) = light_alice_and_bob();
+    for n in 0..9 {
+        start_anew(&mut alice, &mut bob);
+        for at in 0..CHAIN_MESSAGES_MAX {
+            let sent = alice.send("more", &mut bob);
+            // Every other one is lost, and so is the last.
+            if at % 2 == 0 {
+                assert_eq!(bob.reads(&sent.envelope), "more", "{n} {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn late_first_answer_makes_the_starter_step_in_any_case() {
+    for (late, is_forced) in [(7 * DAY - 1, false), (7 * DAY, true)] {
+        let (mut alice, mut bob) = alice_and_bob();
+        pass(&mut alice, &mut bob, "hello");
+        (alice.now, bob.now) = (alice.now + late, bob.now + late);
+        pass(&mut bob, &mut alice, "a late answer");
+        assert_eq!(alice.peer.needs_empty_message(alice.now), is_forced);
+        assert_eq!(alice.send("more", &mut bob).epoch, if is_forced { 2 } else { 0 });
+    }
+}
+
 #[test]
 fn step_travels_until_a_receipt_or_the_next_epoch() {
     for (mut alice, mut bob) in both_profiles() {

@@ -316,7 +316,12 @@ impl Session {
         let former = self.receiving.replace(Receiving { epoch, chain: Chain::new(chain_key) });
         self.peer_ratchet = Some(ratchet);
         self.confirm(self.epoch);
+        let began_ms = self.stepped_ms;
         self.enter(epoch, root, now_ms);
+        if epoch == 1 && now_ms.saturating_sub(began_ms) >= STEP_FORCED_MS {
+            // Our chain is wrapped to the signed prekey, which is erased by its own clock: a step is due at once.
+            self.stepped_ms = began_ms;
+        }
         former.map(|former| (former.epoch, former.chain))
     }
 
