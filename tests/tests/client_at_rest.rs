@@ -391,7 +391,7 @@ fn exported_identity_receives_in_its_new_home_what_was_and_is_sent() {
     run(&new, &[(EXPORT, &secret)], &["import", nonsense]).assert_error(65, "not an exported identity");
     let imported = run(&new, &[(EXPORT, &secret)], &["import", path]);
     done(&imported);
-    assert!(imported.stderr.contains("imported bob, and the keys of 1 contacts\n"), "{}", imported.stderr);
+    assert!(imported.stderr.contains("imported bob, and the keys of 2 contacts\n"), "{}", imported.stderr);
     assert!(imported.stderr.contains("do not use the old home any more"), "{}", imported.stderr);
     for taken in [&new, &bob] {
         let again = run(taken, &[(EXPORT, &secret)], &["import", path]);
@@ -410,7 +410,7 @@ fn exported_identity_receives_in_its_new_home_what_was_and_is_sent() {
     assert_eq!(received, ["carol: to the new home"]);
     // Alice is told, and encrypts it anew as soon as she may start a session again.
     assert_eq!(alice.receive(), [] as [&str; 0]);
-    assert!(alice.status("outbox").starts_with("1 without a receipt"));
+    assert!(alice.status("outbox").starts_with("bob: 1 not confirmed"));
     send_later(&alice);
     assert_eq!(new.receive(), ["alice: meanwhile"]);
     assert_eq!(new.send("alice", "from the new home"), "alice: stored\n");

@@ -298,26 +298,32 @@ impl Engine {
             return Ok(());
         }
         let bundle = entry.bundle.as_ref().map(bundle);
-        let asking = self.dispatch.asking(name);
-        for id in &asking {
-            self.dispatch.track(*id, 0);
-        }
-        for id in asking {
-            match OutboxItem::load(&turn.state, &key(id))? {
-                Some(item) if changed => self.handle_key_changed(turn, id, item, shown)?,
-                _ => self.dispatch_one(turn, id, bundle.as_ref())?,
-            }
-        }
-        Ok(())
+        self.resume(turn, name, changed.then_some(shown), bundle.as_ref())
     }
 
     /// The directory answered about a recipient's key: those who wait for it go on.
     pub(super) fn retry_recipient(&mut self, turn: &mut Turn<'_>, name: &Name) -> Result<(), StateError> {
         let changed = turn.peer(name)?.0.peer.changed();
-        for id in self.dispatch.asking(name) {
+        self.resume(turn, name, changed, None)
+    }
+
+    /// Those who wait for the directory go on, in their order.
+    fn resume(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Name,
+        changed: Option<Fingerprint>,
+        bundle: Option<&Bundle<'_>>,
+    ) -> Result<(), StateError> {
+        let mut asking = self.dispatch.asking(name);
+        asking.sort_by_key(|(lane, number)| (self.lanes.rank(*lane), *number));
+        for id in &asking {
+            self.dispatch.track(*id, 0);
+        }
+        for id in asking {
             match (OutboxItem::load(&turn.state, &key(id))?, changed) {
                 (Some(item), Some(shown)) => self.handle_key_changed(turn, id, item, shown)?,
-                _ => self.dispatch_one(turn, id, None)?,
+                _ => self.dispatch_one(turn, id, bundle)?,
             }
         }
         Ok(())
