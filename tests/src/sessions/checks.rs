@@ -40,6 +40,8 @@ pub(super) struct Checks {
     in_order: BTreeMap<(Who, Who), u64>,
     places: BTreeSet<(Who, u32, SessionId, u32, u32)>,
     opened: BTreeSet<(Who, u32, SessionId, u32, u32)>,
+    /// When each user's state opened an envelope, by its tag and its own clock.
+    opened_tags: BTreeMap<(Who, u32, [u8; 32]), u64>,
     last_sent: BTreeMap<(Who, SessionId), LastSent>,
     starters: BTreeMap<SessionId, Who>,
     ratchets_made: BTreeMap<(Who, Modulus), u32>,
@@ -132,6 +134,11 @@ impl Checks {
         self.last_sent.contains_key(&(who, sid))
     }
 
+    /// When this state opened this very envelope of whoever sent it.
+    pub(super) fn opened_at(&self, who: Who, generation: u32, envelope: &[u8]) -> Option<u64> {
+        self.opened_tags.get(&(who, generation, *envelope.last_chunk()?)).copied()
+    }
+
     /// How many messages of epoch 0 a user opened in a session.
     pub(super) fn opened_of_first_chain(&self, who: Who, sid: SessionId) -> usize {
         self.opened_of_first_chain.get(&(who, sid)).copied().unwrap_or(0)
@@ -149,6 +156,8 @@ impl Checks {
             Effect::Emitted { to, kind, envelope } => self.emitted(who, generation, *to, *kind, envelope),
             Effect::MadeRatchet(modulus) => *self.ratchets_made.entry((who, *modulus)).or_default() += 1,
             Effect::Opened { from, message, class, .. } => {
+                let tag = (who, generation, message.record.tag);
+                self.opened_tags.insert(tag, message.record.opened_ms);
                 self.opened(who, generation, *from, message, *class);
             }
             Effect::Rejected { reason, class } => {

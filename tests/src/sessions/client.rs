@@ -82,6 +82,7 @@ pub(super) struct Work<'a> {
     pub(super) effects: Vec<Effect>,
     pub(super) up: Vec<Up>,
     pub(super) keys: &'a mut KeySource,
+    pub(super) generation: u32,
     lazy: bool,
 }
 
@@ -190,6 +191,7 @@ impl Client {
             effects: Vec::new(),
             up: Vec::new(),
             keys: &mut self.keys,
+            generation: self.generation,
             lazy: self.lazy,
         };
         run(process, &mut work);

@@ -4,7 +4,8 @@
 //! know the relay.
 
 use e2e_protocol::e2e::limits::{
-    INIT_EARNED_MESSAGES, INIT_WINDOW_MS, INITS_PER_PEER_MAX, PREAMBLES_WAITING_MAX, SPK_AGE_MS_MAX,
+    INIT_EARNED_MESSAGES, INIT_WINDOW_MS, INITS_PER_PEER_MAX, PREAMBLES_WAITING_MAX, RECORDS_KEPT_MS,
+    SPK_AGE_MS_MAX,
 };
 use e2e_protocol::e2e::{HEADER_BYTES, INIT_BYTES, Inbox, Kind, Opened, RejectReason, STEP_BYTES};
 use e2e_protocol::ids::{Receipt, SessionId};
@@ -145,6 +146,13 @@ impl Process {
         };
         work.checks.counts.decryptions += what.operations;
         self.decrypted.count(work, from, envelope, &what);
+        let before = work.checks.opened_at(work.who, work.generation, envelope);
+        // As long as its record is kept: 60 days. No seed has so many messages that the number matters.
+        let slack_ms = 2 * work.checks.clocks_off_ms;
+        let is_recorded = before.is_some_and(|at_ms| now_ms.abs_diff(at_ms) + slack_ms < RECORDS_KEPT_MS);
+        if class == Class::Honest && is_recorded && !matches!(opened, Ok(Opened::Again(_))) {
+            work.checks.violation(format!("opened before, and not receipted again: {:?}", what.reason));
+        }
         match opened {
             Ok(Opened::Again(receipt)) => receipt,
             Ok(Opened::New(message)) => {

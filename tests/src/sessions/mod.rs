@@ -3,7 +3,7 @@
 //! it are models, so that everything that whoever holds the relay, the disk or the clock can do is done.
 //!
 //! Owns: [`run`], one seed, and what is counted. Where to go next: `shape` (what a seed is), `world`
-//! (what happens), `client`, `dispatch` and `mailbox` (the model client), `relay` (the model relay),
+//! (what happens), `client`, `dispatch` and `mailbox` (the model client), `relay` and `lies` (the model relay),
 //! `checks` (what must hold), `offline` (10,000 messages to who is not there). docs/sessions.md is the
 //! page about it.
 
@@ -14,6 +14,7 @@ mod dispatch;
 mod frames;
 mod home;
 mod keys;
+mod lies;
 mod mailbox;
 mod offline;
 mod relay;

@@ -1,8 +1,8 @@
-//! A model of the relay: mailboxes in order, a directory, results; and, while it lies, everything that
-//! whoever holds the relay can do.
+//! A model of the relay: mailboxes in order, a directory, results.
 //!
 //! Owns: what becomes of what clients send, and the answers. It answers at once; how long that takes on the way is
-//! the world's. Must not know what is in an envelope. The real relay has its own tests.
+//! the world's. Must not know what is in an envelope, nor what it does when it lies (`lies`). The real
+//! relay has its own tests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use e2e_protocol::wire::ErrorCode;
 use sha2::{Digest, Sha256};
 
 use super::dice::Dice;
-use super::frames::{Class, Down, Own, OwnedBundle, OwnedOneTime, Up};
+use super::frames::{Class, Down, Own, OwnedOneTime, Up};
 use super::home::Id;
 use super::keys::{beginning, spk_id};
+use super::lies::hold;
 use super::mailbox::number;
-use super::{DAY_MS, HOUR_MS, Who};
+use super::{DAY_MS, Who};
 
 /// Deliveries that wait for an acknowledgement.
 const CREDIT: usize = 64;
 /// A message that was not collected expires.
 const KEPT_MS: u64 = 30 * DAY_MS;
-/// So many of the last envelopes can be replayed.
-const HISTORY_MAX: usize = 256;
 /// How far the order of a mailbox is changed.
 const REORDER_MAX: usize = 8;
 
 pub(super) struct Relay {
-    users: Vec<User>,
+    pub(super) users: Vec<User>,
     seen: BTreeMap<(Who, Id), Seen>,
     last_sequence: u64,
     /// Lies in a thousand decisions.
     pub(super) lies: u64,
-    history: VecDeque<(Who, Who, Vec<u8>)>,
+    /// The last envelopes that came: from whom, to whom.
+    pub(super) history: VecDeque<(Who, Who, Vec<u8>)>,
     /// Says of each number 999 that it stored it, and loses it, once.
     pub(super) loses_last_numbers: bool,
     pub(super) lost: u64,
@@ -45,12 +45,12 @@ pub(super) struct Relay {
     out: Vec<(Who, Down)>,
 }
 
-struct User {
+pub(super) struct User {
     online: bool,
     mailbox: VecDeque<Parcel>,
-    spks: Vec<PublishedSpk>,
-    one_time: VecDeque<OwnedOneTime>,
-    handed_out: Vec<OwnedOneTime>,
+    pub(super) spks: Vec<PublishedSpk>,
+    pub(super) one_time: VecDeque<OwnedOneTime>,
+    pub(super) handed_out: Vec<OwnedOneTime>,
     results: Vec<(Id, Answer)>,
 }
 
@@ -209,153 +209,62 @@ impl Relay {
         Own { spk: spk_id(user.spks.last()), left }
     }
 
-    fn lies_now(&mut self, dice: &mut Dice) -> bool {
-        let lies = dice.per_mille(self.lies);
-        self.lied += u64::from(lies);
-        lies
-    }
-
-    fn bundle(&mut self, whose: Who, one_time: bool, dice: &mut Dice) -> Option<OwnedBundle> {
-        let lie = if self.lies_now(dice) { dice.below(5) } else { 5 };
-        let user = &mut self.users[whose];
-        let mut spk = user.spks.last()?.clone();
-        let mut one_time = if one_time { user.one_time.pop_front() } else { None };
-        user.handed_out.extend(one_time.clone());
-        match lie {
-            0 => one_time = None,
-            // Once more. Of a former signed prekey it is refused.
-            1 => one_time = user.handed_out.get(dice.index(user.handed_out.len())).cloned(),
-            2 => {
-                spk = user.spks[dice.index(user.spks.len())].clone();
-                one_time = None;
-            }
-            3 => spk.signature[dice.index(256)] ^= 1,
-            4 => return None,
-            _ => {}
+    fn handle_send(&mut self, id: (Who, Id), to: Who, envelope: Vec<u8>, now_ms: u64, dice: &mut Dice) {
+        self.remember(id.0, to, &envelope);
+        if self.lies_now(dice) && !self.lie_about(id, to, &envelope, now_ms, dice) {
+            return;
         }
-        Some(OwnedBundle { owner: whose, spk, one_time })
-    }
-
-    fn handle_send(&mut self, id: (Who, Id), to: Who, mut envelope: Vec<u8>, now_ms: u64, dice: &mut Dice) {
+        if self.is_settled(id, to, &envelope, dice) {
+            return;
+        }
         let (sender, own_id) = id;
-        self.history.push_back((sender, to, envelope.clone()));
-        if self.history.len() > HISTORY_MAX {
-            self.history.pop_front();
-        }
+        self.seen.insert(id, Seen { tag: tag(&envelope), result: None });
         if self.lies_now(dice) {
-            let passes_on = dice.per_mille(500);
-            let answer = match dice.below(10) {
-                0 => Some(Answer::Collected(Receipt::ZERO)),
-                1 => Some(Answer::Collected(Receipt(dice.bytes()))),
-                2 => Some(Answer::Done),
-                3 => Some(Answer::Expired),
-                4 => Some(Answer::Uncertain),
-                5 => Some(Answer::Stored),
-                6 => {
-                    let code = dice.pick(&[
-                        ErrorCode::IdConflict,
-                        ErrorCode::IdTooOld,
-                        ErrorCode::MailboxFull,
-                        ErrorCode::KeyChanged,
-                        ErrorCode::BadBundle,
-                    ]);
-                    Some(Answer::Refused { code: code.into(), retry_after_ms: dice.below(60_000) })
-                }
-                7 => {
-                    let flipped = flip(envelope.clone(), dice);
-                    self.push(sender, to, None, flipped, Class::Flipped, now_ms);
-                    None
-                }
-                8 => {
-                    let flipped = flip(envelope, dice);
-                    self.push(sender, to, Some(id), flipped, Class::Flipped, now_ms);
-                    return;
-                }
-                _ => None,
-            };
-            if let Some(answer) = answer {
-                self.tell(sender, own_id, answer);
-            }
-            if !passes_on {
-                return;
-            }
+            self.send_something_else(sender, to, &envelope, now_ms, dice);
         }
-        let tag = tag(&envelope);
-        if self.loses_last_numbers
-            && number(&envelope) == CHAIN_MESSAGES_MAX - 1
-            && !self.seen.contains_key(&id)
-        {
+        self.push(sender, to, Some(id), envelope, Class::Honest, now_ms);
+        let held_until_ms = if self.lies_now(dice) { hold(now_ms, dice) } else { None };
+        let is_online = self.users[to].online;
+        let parcel = self.users[to].mailbox.back_mut().expect("it was just put there");
+        parcel.ready_ms = held_until_ms.unwrap_or(0);
+        if held_until_ms.is_some() || !is_online {
+            parcel.stored = true;
+            self.tell(sender, own_id, Answer::Stored);
+        }
+    }
+
+    /// Whether the message needs no more than the answer that it got: it came before, or is lost.
+    fn is_settled(&mut self, id: (Who, Id), to: Who, envelope: &[u8], dice: &mut Dice) -> bool {
+        let (sender, own_id) = id;
+        let tag = tag(envelope);
+        let is_last = number(envelope) == CHAIN_MESSAGES_MAX - 1;
+        if self.loses_last_numbers && is_last && !self.seen.contains_key(&id) {
             self.lost += 1;
             self.seen.insert(id, Seen { tag, result: None });
-            return self.tell(sender, own_id, Answer::Stored);
+            self.tell(sender, own_id, Answer::Stored);
+            return true;
         }
         match self.seen.get(&id) {
             Some(seen) if seen.tag != tag => {
                 let code = ErrorCode::IdConflict.into();
-                return self.tell(sender, own_id, Answer::Refused { code, retry_after_ms: 0 });
+                self.tell(sender, own_id, Answer::Refused { code, retry_after_ms: 0 });
             }
             Some(Seen { result: Some(receipt), .. }) => {
                 let forgotten = self.lies > 0 && dice.per_mille(200);
                 let answer = if forgotten { Answer::Done } else { Answer::Collected(*receipt) };
-                return self.tell(sender, own_id, answer);
+                self.tell(sender, own_id, answer);
             }
             Some(_) if self.users[to].mailbox.iter().any(|parcel| parcel.id == Some(id)) => {
                 if !self.users[to].online {
                     self.tell(sender, own_id, Answer::Stored);
                 }
-                return;
             }
-            _ => {}
+            _ => return false,
         }
-        self.seen.insert(id, Seen { tag, result: None });
-        if self.lies_now(dice) {
-            match dice.below(5) {
-                0 => self.push(sender, to, None, envelope.clone(), Class::Honest, now_ms),
-                1 => {
-                    let other = dice.index(self.users.len());
-                    if other != sender && other != to {
-                        self.push(other, to, None, envelope.clone(), Class::WrongSender, now_ms);
-                    } else if other == to {
-                        // Back to its sender, or as from the recipient itself.
-                        let at = dice.pick(&[sender, to]);
-                        self.push(to, at, None, envelope.clone(), Class::WrongSender, now_ms);
-                    }
-                }
-                _ => self.replay(now_ms, dice),
-            }
-        }
-        self.push(sender, to, Some(id), std::mem::take(&mut envelope), Class::Honest, now_ms);
-        let held = if self.lies_now(dice) { dice.below(3) } else { 3 };
-        if let Some(parcel) = self.users[to].mailbox.back_mut() {
-            parcel.ready_ms = match held {
-                0 => now_ms + dice.below(HOUR_MS),
-                1 => now_ms + dice.below(5 * DAY_MS),
-                2 => u64::MAX,
-                _ => 0,
-            };
-            if held < 3 || !self.users[to].online {
-                self.users[to].mailbox.back_mut().expect("it is there").stored = true;
-                self.tell(sender, own_id, Answer::Stored);
-            }
-        }
+        true
     }
 
-    /// Something that was sent before, once more.
-    pub(super) fn replay(&mut self, now_ms: u64, dice: &mut Dice) {
-        if self.history.is_empty() {
-            return;
-        }
-        let (from, to, envelope) = self.history[dice.index(self.history.len())].clone();
-        if dice.per_mille(300) {
-            let flipped = flip(envelope, dice);
-            self.push(from, to, None, flipped, Class::Flipped, now_ms);
-        } else {
-            self.push(from, to, None, envelope, Class::Honest, now_ms);
-        }
-        self.pump(to, now_ms, dice);
-    }
-
-    fn push(
+    pub(super) fn push(
         &mut self,
         from: Who,
         to: Who,
@@ -391,7 +300,7 @@ impl Relay {
         }
     }
 
-    fn tell(&mut self, who: Who, id: Id, answer: Answer) {
+    pub(super) fn tell(&mut self, who: Who, id: Id, answer: Answer) {
         if self.users[who].online {
             self.out.push((who, Down::Result { id, answer }));
         } else if answer != Answer::Stored {
@@ -399,7 +308,7 @@ impl Relay {
         }
     }
 
-    fn pump(&mut self, who: Who, now_ms: u64, dice: &mut Dice) {
+    pub(super) fn pump(&mut self, who: Who, now_ms: u64, dice: &mut Dice) {
         let lies = self.lies;
         let User { online: true, mailbox, .. } = &mut self.users[who] else { return };
         let mut offered = mailbox.iter().filter(|parcel| parcel.offered).count();
@@ -446,11 +355,4 @@ impl User {
 
 fn tag(envelope: &[u8]) -> [u8; 32] {
     *envelope.last_chunk().expect("an envelope ends with its tag")
-}
-
-/// One bit changed, anywhere.
-fn flip(mut envelope: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
-    let at = dice.index(envelope.len());
-    envelope[at] ^= 1 << dice.below(8);
-    envelope
 }

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use e2e_protocol::e2e::{Inbox, Opened, Peer, PreambleMemory, Prekeys, Profile, Records};
+use e2e_protocol::e2e::{
+    INIT_WITH_OPK_BYTES, Inbox, Opened, Peer, PreambleMemory, Prekeys, Profile, Records,
+};
 use e2e_protocol::ids::SessionId;
 
 use super::Who;
 use super::checks::Checks;
 use super::dice::Dice;
 use super::home::Home;
-use super::keys::me;
-use super::mailbox::{epoch, session};
+use super::keys::{me, name};
+use super::mailbox::{epoch, preamble, session};
 
 /// Envelopes that are kept to be tried, of all users.
 const KEPT_MAX: usize = 30;
@@ -66,6 +68,14 @@ impl Thief {
         for (to, from, envelope) in &self.opened {
             if *to == of && copy.opens(*from, envelope, now_ms, dice) {
                 checks.violation("a copied state opens what was opened before it was copied".into());
+            }
+            // The thief need not remember which INITs were used. Without the one-time prekey that is no help.
+            if *to == of && preamble(envelope).len() == INIT_WITH_OPK_BYTES {
+                let known = copy.peers.insert(*from, Peer::new(*name(*from)));
+                if copy.opens(*from, envelope, now_ms, dice) {
+                    checks.violation("copied prekeys open what was opened before they were copied".into());
+                }
+                known.map(|known| copy.peers.insert(*from, known));
             }
             let sid = session(envelope);
             if let Some(epoch) = checks.highest_epoch(of, sid) {

@@ -16,10 +16,10 @@ use super::shape::Shape;
 use super::thief::Thief;
 use super::{Counts, DAY_MS, HOUR_MS, MINUTE_MS, NAMES, Outcome, START_MS, Who};
 
-/// Once faults have stopped, everything has arrived after so long. It is made of: a message's pause after
-/// Rejects (a day); the same for each of the four sessions that the other end may have lost; the wait for an
-/// INIT (a day); and a signed prekey that looks older than one that was seen, until its successor (7 days).
-pub(super) const SETTLED_MS_MAX: u64 = 14 * DAY_MS;
+/// Once faults have stopped, everything has arrived after so long. It is made of: a day, until what the relay
+/// said that it stored is sent again, or a message's pause after Rejects or the wait for an INIT are over; and
+/// 7 days, if a signed prekey looks older than one that was seen, until its successor.
+pub(super) const SETTLED_MS_MAX: u64 = 8 * DAY_MS;
 /// Most things that happen in one seed, for each message: more is a loop.
 const EVENTS_MAX: u64 = 60_000;
 const LATENCY_MS: u64 = 120;
