@@ -202,7 +202,7 @@ impl World {
         self.server.read().expect("nobody panicked with it").clone()
     }
 
-    /// Where of `restarts + 1` parts of the conversation its side `index` is.
+    /// In which of `restarts + 1` equal parts one is after `shown` messages `of` all.
     fn part(&self, shown: u64, of: u64) -> u64 {
         shown * (self.talk.restarts + 1) / of
     }

@@ -38,6 +38,18 @@ fn registers_and_says_the_fingerprint() {
 }
 
 #[test]
+fn waits_until_each_recipient_has_it_if_told_to() {
+    let world = World::new();
+    let (alice, bob) = (world.client("alice"), world.client("bob"));
+    let ran = alice.run(&["send", "bob", "-m", "nobody is there", "--wait-delivered", "-t", "0.3"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(75), "bob: stored, and not collected yet\n"));
+    let receiving = bob.start_recv(&[]);
+    let ran = alice.run(&["send", "bob", "-m", "somebody is", "--wait-delivered"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "bob: collected\n"));
+    assert_eq!(receiving.wait_for_lines(2), ["alice: nobody is there", "alice: somebody is"]);
+}
+
+#[test]
 fn sends_to_who_is_there_and_to_who_is_away() {
     let world = World::new();
     let (alice, bob) = (world.client("alice"), world.client("bob"));
