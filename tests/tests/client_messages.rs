@@ -41,7 +41,7 @@ fn registers_and_says_the_fingerprint() {
 fn waits_until_each_recipient_has_it_if_told_to() {
     let world = World::new();
     let (alice, bob) = (world.client("alice"), world.client("bob"));
-    let ran = alice.run(&["send", "bob", "-m", "nobody is there", "--wait-delivered", "-t", "0.3"]);
+    let ran = alice.run(&["send", "bob", "-m", "nobody is there", "--wait-delivered", "-t", "5"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(75), "bob: stored, and not collected yet\n"));
     let receiving = bob.start_recv(&[]);
     let ran = alice.run(&["send", "bob", "-m", "somebody is", "--wait-delivered"]);
