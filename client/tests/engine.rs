@@ -130,6 +130,27 @@ fn no_more_than_64_numbers_of_a_lane_are_without_a_result() {
 }
 
 #[test]
+fn new_message_does_not_overtake_what_an_earlier_process_left_without_room() {
+    let (mut relay, alice, bob) = two_users();
+    let mut earlier = Client::new(&alice, 22);
+    earlier.start(sender(), START_MS).unwrap();
+    let texts: Vec<String> = (0..97).map(|n| n.to_string()).collect();
+    for text in &texts[..96] {
+        earlier.send(&mut relay, "bob", text, START_MS).unwrap();
+    }
+    drop(earlier);
+    // The first has no result: the lane has no room for number 65, and another lane would have.
+    relay.script.push_back(Scripted::Silence);
+    let mut a = up(&alice, sender(), 20, &mut relay, START_MS);
+    a.send(&mut relay, "bob", &texts[96], START_MS).unwrap();
+    settle(&mut relay, &mut [&mut a], START_MS);
+    assert_eq!(relay.sends.len(), 64);
+    let mut b = up(&bob, receiver(), 21, &mut relay, START_MS);
+    settle(&mut relay, &mut [&mut a, &mut b], START_MS);
+    assert_eq!((b.texts(), a.outbox()), (texts.iter().map(String::as_str).collect(), 0));
+}
+
+#[test]
 fn count_leaves_the_rest_with_the_relay() {
     let (mut relay, alice, bob) = two_users();
     let mut a = up(&alice, sender(), 20, &mut relay, START_MS);

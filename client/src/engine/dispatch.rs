@@ -33,7 +33,7 @@ pub(super) struct Dispatch {
 enum Progress {
     /// To be looked at, at this time.
     Due(u64),
-    /// Held back: enough others have no result yet.
+    /// Held back: it, or one before it, found no room among those without a result.
     Held,
     /// The directory is asked about its recipient.
     Asking(Name),
@@ -85,6 +85,14 @@ impl Dispatch {
         let oldest = in_flight().find(|((of, _), _)| *of == lane);
         in_flight().count() < usize::from(window)
             && oldest.is_none_or(|((_, oldest), _)| number.0 < oldest.0.saturating_add(window.into()))
+    }
+
+    fn hold(&mut self, id: Id) {
+        self.tracked.insert(id, Progress::Held);
+    }
+
+    fn is_held(&self, id: Id) -> bool {
+        self.tracked.get(&id) == Some(&Progress::Held)
     }
 
     /// Whether the next message would go out at once.
@@ -152,13 +160,27 @@ impl Engine {
             Progress::Held => true,
             Progress::Asking(_) | Progress::InFlight => false,
         };
-        let mut ids: Vec<Id> =
-            self.dispatch.tracked.iter().filter(|(_, at)| ready(at)).map(|(id, _)| *id).collect();
-        // As they were written: what earlier processes left goes before what this one adds.
+        let ids = self.dispatch.tracked.iter().filter(|(_, at)| ready(at)).map(|(id, _)| *id).collect();
+        self.dispatch_in_order(turn, ids, None)
+    }
+
+    /// Does the next thing for each, as they were written: what earlier processes left goes before what this
+    /// one adds, and what finds no room holds up all that comes after it, in whichever lane.
+    fn dispatch_in_order(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut ids: Vec<Id>,
+        bundle: Option<&Bundle<'_>>,
+    ) -> Result<(), StateError> {
         ids.sort_by_key(|(lane, number)| (self.lanes.rank(*lane), *number));
-        for id in ids {
-            self.dispatch_one(turn, id, None)?;
+        let mut ids = ids.into_iter();
+        for id in ids.by_ref() {
+            self.dispatch_one(turn, id, bundle)?;
+            if self.dispatch.is_held(id) {
+                break;
+            }
         }
+        ids.for_each(|id| self.dispatch.hold(id));
         Ok(())
     }
 
@@ -184,7 +206,7 @@ impl Engine {
         }
         let window = self.welcome().map_or(1, |welcome| welcome.in_flight.max(1));
         if !self.dispatch.has_room(id, window) {
-            self.dispatch.tracked.insert(id, Progress::Held);
+            self.dispatch.hold(id);
             return Ok(());
         }
         if item.sealed.is_none() {
@@ -315,15 +337,17 @@ impl Engine {
         changed: Option<Fingerprint>,
         bundle: Option<&Bundle<'_>>,
     ) -> Result<(), StateError> {
-        let mut asking = self.dispatch.asking(name);
-        asking.sort_by_key(|(lane, number)| (self.lanes.rank(*lane), *number));
+        let asking = self.dispatch.asking(name);
         for id in &asking {
             self.dispatch.track(*id, 0);
         }
+        let Some(shown) = changed else {
+            return self.dispatch_in_order(turn, asking, bundle);
+        };
         for id in asking {
-            match (OutboxItem::load(&turn.state, &key(id))?, changed) {
-                (Some(item), Some(shown)) => self.handle_key_changed(turn, id, item, shown)?,
-                _ => self.dispatch_one(turn, id, bundle)?,
+            match OutboxItem::load(&turn.state, &key(id))? {
+                Some(item) => self.handle_key_changed(turn, id, item, shown)?,
+                None => drop(self.dispatch.tracked.remove(&id)),
             }
         }
         Ok(())
