@@ -151,6 +151,33 @@ fn new_message_does_not_overtake_what_an_earlier_process_left_without_room() {
 }
 
 #[test]
+fn what_earlier_processes_left_goes_out_in_their_order_also_after_a_new_number() {
+    let (mut relay, alice, bob) = two_users();
+    let mut first = Client::new(&alice, 22);
+    first.start(sender(), START_MS).unwrap();
+    first.send(&mut relay, "bob", "a", START_MS).unwrap();
+    first.send(&mut relay, "bob", "b", START_MS + 1_000).unwrap();
+    drop(first);
+    // The next process takes both over. The relay says that it is done with a, which so gets a new number in
+    // the lane that c is in; and it says nothing any more.
+    relay.script.push_back(Scripted::Instead(ResultCode::Done, None, 0, Receipt::ZERO));
+    relay.script.extend(std::iter::repeat_n(Scripted::Silence, 3));
+    let later = START_MS + 2_000;
+    let mut second = up(&alice, sender(), 20, &mut relay, later);
+    second.send(&mut relay, "bob", "c", later).unwrap();
+    settle(&mut relay, &mut [&mut second], later);
+    assert_eq!(relay.sends.len(), 4);
+    second.disconnect(&mut relay);
+    drop(second);
+
+    let mut third = up(&alice, sender(), 23, &mut relay, later);
+    assert_eq!(relay.sends[4..], relay.sends[1..4], "b, a, c as before");
+    let mut b = up(&bob, receiver(), 21, &mut relay, later);
+    settle(&mut relay, &mut [&mut third, &mut b], later);
+    assert_eq!((b.texts(), third.outbox()), (vec!["b", "a", "c"], 0));
+}
+
+#[test]
 fn count_leaves_the_rest_with_the_relay() {
     let (mut relay, alice, bob) = two_users();
     let mut a = up(&alice, sender(), 20, &mut relay, START_MS);

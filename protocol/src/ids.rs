@@ -126,7 +126,7 @@ impl fmt::Debug for Uid {
     }
 }
 
-/// One outbox writer's series of message numbers: a random value. (Lane, [`Number`]) names a
+/// One outbox writer's series of message numbers: opaque. (Lane, [`Number`]) names a
 /// message for its sender and for the relay's memory of duplicates.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Lane(pub u64);

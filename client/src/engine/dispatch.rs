@@ -172,7 +172,7 @@ impl Engine {
         mut ids: Vec<Id>,
         bundle: Option<&Bundle<'_>>,
     ) -> Result<(), StateError> {
-        ids.sort_by_key(|(lane, number)| (self.lanes.rank(*lane), *number));
+        self.lanes.sort(&mut ids);
         let mut ids = ids.into_iter();
         for id in ids.by_ref() {
             self.dispatch_one(turn, id, bundle)?;

@@ -5,7 +5,9 @@
 //! processes never both send a message again, and none that is cut off is forgotten.
 //!
 //! Numbers are given out only in a lane of one's own, which no other process ever uses for new
-//! messages: so no counter has to be kept, and what is taken over keeps its number.
+//! messages: so no counter has to be kept, and what is taken over keeps its number. A new lane is
+//! above all that are left: so what earlier processes left is dealt with in the order of lanes,
+//! whatever the clock was when they ran.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,7 +67,8 @@ impl Lanes {
             if let Some(own) = &self.own {
                 return Ok(own.lane);
             }
-            let lane = Lane(random_u64(turn.rng));
+            let newest = turn.state.list(Folder::Lanes)?.into_iter().filter_map(|key| lane_of(&key)).max();
+            let lane = lane_above(newest, random_u64(turn.rng));
             let claim = turn.state.claim(&Key::Lane(lane))?;
             self.own = claim.map(|claim| Held { lane, _claim: claim });
         }
@@ -76,9 +79,11 @@ impl Lanes {
         self.own.iter().chain(&self.adopted).any(|held| held.lane == lane)
     }
 
-    /// Where a lane stands among those that are held: older ones first, the own one last.
-    pub(super) fn rank(&self, lane: Lane) -> usize {
-        self.adopted.iter().position(|held| held.lane == lane).unwrap_or(usize::MAX)
+    /// Sorts messages of lanes that are held as they were written: what was left by others before what this
+    /// process adds.
+    pub(super) fn sort(&self, ids: &mut [(Lane, Number)]) {
+        let own = self.own.as_ref().map(|held| held.lane);
+        ids.sort_unstable_by_key(|(lane, number)| (Some(*lane) == own, *lane, *number));
     }
 
     pub(super) fn search_due(&self, now_ms: u64) -> bool {
@@ -92,10 +97,6 @@ impl Lanes {
     /// Removes the files of lanes in which nothing is left.
     pub(super) fn close(&self, turn: &mut Turn<'_>) -> Result<(), StateError> {
         let items = [turn.state.list(Folder::Outbox)?, turn.state.list(Folder::Inbox)?].concat();
-        let lane_of = |key: &Key| match key {
-            Key::Outbox(lane, _) | Key::Inbox(lane, _) => Some(*lane),
-            _ => None,
-        };
         let used: BTreeSet<Lane> = items.iter().filter_map(lane_of).collect();
         for held in self.own.iter().chain(&self.adopted) {
             if !used.contains(&held.lane) {
@@ -114,10 +115,11 @@ impl Engine {
         let mut left: BTreeMap<Lane, Left> = BTreeMap::new();
         for folder in [Folder::Lanes, Folder::Outbox, Folder::Inbox] {
             for key in turn.state.list(folder)? {
+                let Some(lane) = lane_of(&key) else { continue };
+                let left = left.entry(lane).or_default();
                 match key {
-                    Key::Outbox(lane, number) => left.entry(lane).or_default().to_send.push(number),
-                    Key::Inbox(lane, _) => left.entry(lane).or_default().to_show.push(key),
-                    Key::Lane(lane) => drop(left.entry(lane).or_default()),
+                    Key::Outbox(_, number) => left.to_send.push(number),
+                    Key::Inbox(..) => left.to_show.push(key),
                     _ => {}
                 }
             }
@@ -131,12 +133,7 @@ impl Engine {
         for Held { lane, .. } in idle {
             self.dispatch.forget(lane);
         }
-        let mut left: Vec<(u64, Lane, Left)> = left
-            .into_iter()
-            .map(|(lane, left)| Ok((written_ms(turn, lane, &left)?, lane, left)))
-            .collect::<Result<_, StateError>>()?;
-        left.sort_by_key(|(written_ms, ..)| *written_ms);
-        for (_, lane, left) in left {
+        for (lane, left) in left {
             // Who doesn't receive leaves unshown messages to a process that does.
             let ours = left.to_show.is_empty() || self.receives_messages();
             if ours && !self.lanes.holds(lane) && self.lanes.adopted.len() < ADOPTED_MAX {
@@ -180,11 +177,20 @@ impl Engine {
     }
 }
 
-/// When the oldest message that a process left was written, by the clock of then.
-fn written_ms(turn: &Turn<'_>, lane: Lane, left: &Left) -> Result<u64, StateError> {
-    let Some(oldest) = left.to_send.iter().min() else { return Ok(0) };
-    let item = OutboxItem::load(&turn.state, &Key::Outbox(lane, *oldest))?;
-    Ok(item.map_or(0, |item| item.plaintext.time_ms))
+fn lane_of(key: &Key) -> Option<Lane> {
+    match key {
+        Key::Lane(lane) | Key::Outbox(lane, _) | Key::Inbox(lane, _) => Some(*lane),
+        _ => None,
+    }
+}
+
+/// A lane that nobody can have used, above the newest that is left. Were there none above, after 2^24 lanes
+/// each of which began while another was left, the order would be lost, and nothing else.
+fn lane_above(newest: Option<Lane>, random: u64) -> Lane {
+    match newest {
+        None => Lane(random >> 1),
+        Some(Lane(newest)) => Lane(newest.checked_add(1 + (random >> 24)).unwrap_or(random)),
+    }
 }
 
 fn random_u64(rng: &mut impl CryptoRng) -> u64 {
