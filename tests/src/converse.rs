@@ -31,6 +31,10 @@ const RECONNECT: Duration = Duration::from_millis(20);
 /// No conversation takes longer; only a dead end does.
 const TIME_MAX: Duration = Duration::from_secs(3_000);
 
+/// Written while a relay's process is made: until that runs its own program it holds what this one has open, the
+/// lanes of a client that has just ended among it. Read while a client starts, and looks for such lanes.
+static FORKING: RwLock<()> = RwLock::new(());
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Talk {
@@ -79,7 +83,7 @@ struct Side<'a> {
 pub fn converse(talk: Talk) -> f64 {
     let directory = Directory::new();
     let state = directory.path().join("relay");
-    let relay = Relay::start(&state, &[]);
+    let relay = start_relay(&state);
     let started = Instant::now();
     let world = World {
         talk,
@@ -115,7 +119,7 @@ pub fn converse(talk: Talk) -> f64 {
 #[must_use]
 pub fn write_to_who_is_away(messages: u64, profile: Profile) -> Offline {
     let directory = Directory::new();
-    let relay = Relay::start(&directory.path().join("relay"), &[]);
+    let relay = start_relay(&directory.path().join("relay"));
     let world = World {
         talk: Talk { messages, profile, restarts: 0 },
         server: RwLock::new(server(&relay)),
@@ -143,9 +147,7 @@ fn send_all(world: &World, home: &Path, to: Name) {
     /// Messages that wait in the outbox for room on the connection.
     const AHEAD_MAX: u64 = 64;
     let home = Home::open(home).expect("the home is there");
-    let config = Config { receive: Receiving::Messages, send: true, upkeep: true, ..Config::default() };
-    let rng = seeded_rng().expect("random numbers");
-    let (mut host, _) = Host::start(&home, rng, config).map_err(|_| ()).expect("it is registered");
+    let (mut host, _) = start_client(&home);
     host.connect(&world.server()).expect("the relay listens");
     let (mut sent, mut stored) = (0, 0);
     let mut note = |events: Vec<Event>| {
@@ -174,6 +176,19 @@ fn send_all(world: &World, home: &Path, to: Name) {
         note(host.step(now_ms() + STEP_MS).map_err(|_| ()).expect("the relay stays"));
     }
     host.finish().expect("the disk takes it");
+}
+
+fn start_relay(state: &Path) -> Relay {
+    let _forking = FORKING.write().expect("a relay starts");
+    Relay::start(state, &[])
+}
+
+/// A client that receives, sends, and does its upkeep.
+fn start_client(home: &Home) -> (Host<'_>, Vec<Event>) {
+    let config = Config { receive: Receiving::Messages, send: true, upkeep: true, ..Config::default() };
+    let rng = seeded_rng().expect("random numbers");
+    let _still = FORKING.read().expect("a relay starts");
+    Host::start(home, rng, config).map_err(|_| ()).expect("it is registered")
 }
 
 fn server(relay: &Relay) -> Server {
@@ -225,7 +240,7 @@ impl World {
                 } else {
                     relay.kill();
                 }
-                relay = Relay::start(state, &[]);
+                relay = start_relay(state);
                 *self.server.write().expect("nobody panicked with it") = server(&relay);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -247,11 +262,7 @@ impl Side<'_> {
         let home = Home::open(self.home).expect("the home is there");
         let mut restarts = 0;
         while !self.world.is_finished() {
-            let config =
-                Config { receive: Receiving::Messages, send: true, upkeep: true, ..Config::default() };
-            let rng = seeded_rng().expect("random numbers");
-            let (mut host, events) =
-                Host::start(&home, rng, config).map_err(|_| ()).expect("it is registered");
+            let (mut host, events) = start_client(&home);
             self.note(&mut host, events);
             while !self.world.is_finished() {
                 self.turn(&mut host);
