@@ -7,23 +7,49 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use e2e_client::engine::Drop;
 use e2e_client::engine::outbox::KEPT_MS_MAX;
+use e2e_protocol::e2e::limits::{CHAIN_MESSAGES_MAX, INIT_INTERVAL_MS_MIN, SKIPPED_KEPT_MS};
 use e2e_protocol::e2e::{BadBundle, Kind, OpenedMessage, Plaintext, RejectReason, STEP_BYTES};
 use e2e_protocol::ids::{MessageId, Modulus, SessionId};
 
 use super::frames::Class;
 use super::home::{Home, Message};
-use super::mailbox::{epoch, number, preamble};
+use super::mailbox::{epoch, number, preamble, session};
 use super::{Counts, Who};
 
 /// What a transaction did, once it is committed.
 pub(super) enum Effect {
-    Wrote { to: Who, plaintext: Plaintext },
-    Emitted { to: Who, kind: Kind, envelope: Vec<u8> },
+    Wrote {
+        to: Who,
+        plaintext: Plaintext,
+    },
+    /// When is by the sender's own clock.
+    Emitted {
+        to: Who,
+        kind: Kind,
+        envelope: Vec<u8>,
+        at_ms: u64,
+    },
     MadeRatchet(Modulus),
-    Opened { from: Who, message: OpenedMessage, class: Class, envelope: Vec<u8> },
-    Rejected { reason: RejectReason, class: Class },
-    LetGo { id: MessageId, to: Who },
-    Dropped { id: MessageId, why: Drop },
+    Opened {
+        from: Who,
+        message: OpenedMessage,
+        class: Class,
+        envelope: Vec<u8>,
+    },
+    Rejected {
+        from: Who,
+        reason: RejectReason,
+        class: Class,
+        tag: [u8; 32],
+    },
+    LetGo {
+        id: MessageId,
+        to: Who,
+    },
+    Dropped {
+        id: MessageId,
+        why: Drop,
+    },
 }
 
 #[derive(Default)]
@@ -47,6 +73,9 @@ pub(super) struct Checks {
     ratchets_made: BTreeMap<(Who, Modulus), u32>,
     ratchets_announced: BTreeMap<(Who, u32, Modulus), u32>,
     highest: BTreeMap<(Who, SessionId), u32>,
+    replaced: BTreeSet<Who>,
+    /// The newest session that each state started with each peer, and when.
+    newest_init: BTreeMap<(Who, u32, Who), (SessionId, u64)>,
     opened_of_first_chain: BTreeMap<(Who, SessionId), usize>,
 }
 
@@ -93,7 +122,7 @@ impl Effect {
                 message.record.number,
                 if message.known { ", known" } else { "" }
             ),
-            Self::Rejected { reason, class } => format!("rejects: {reason:?} ({class:?})"),
+            Self::Rejected { reason, class, .. } => format!("rejects: {reason:?} ({class:?})"),
             Self::LetGo { id, .. } => format!("lets go of {id}"),
             Self::Dropped { id, why } => format!("gives up {id}: {why:?}"),
         }
@@ -153,15 +182,24 @@ impl Checks {
         self.note(now_ms, || format!("{} {}", super::NAMES[who], effect.words()));
         match effect {
             Effect::Wrote { to, plaintext } => self.wrote(who, *to, plaintext, now_ms),
-            Effect::Emitted { to, kind, envelope } => self.emitted(who, generation, *to, *kind, envelope),
+            Effect::Emitted { to, kind, envelope, at_ms } => {
+                self.paced(who, generation, *to, envelope, *at_ms);
+                self.emitted(who, generation, *to, *kind, envelope);
+            }
             Effect::MadeRatchet(modulus) => *self.ratchets_made.entry((who, *modulus)).or_default() += 1,
             Effect::Opened { from, message, class, .. } => {
                 let tag = (who, generation, message.record.tag);
                 self.opened_tags.insert(tag, message.record.opened_ms);
                 self.opened(who, generation, *from, message, *class);
             }
-            Effect::Rejected { reason, class } => {
+            Effect::Rejected { from, reason, class, tag } => {
                 self.counts.rejects += 1;
+                let is_first =
+                    *class == Class::Honest && !self.opened_tags.contains_key(&(who, generation, *tag));
+                let kept = now_ms < super::START_MS + SKIPPED_KEPT_MS && self.clocks_off_ms == 0;
+                if is_first && kept && *reason == RejectReason::NumberUsed && !self.was_replaced(who, *from) {
+                    self.violation("the key of a message that never came is gone".into());
+                }
                 // Who has many sessions erases the oldest; what the other end then sends on one comes too late.
                 let expected =
                     !self.faultless || *reason == RejectReason::UnknownSession && self.counts.inits > 4;
@@ -198,6 +236,20 @@ impl Checks {
         };
         let before = self.messages.insert(plaintext.id, written);
         self.require(before.is_none(), || "a message id came twice".into());
+    }
+
+    /// The next INIT waits, but for the successor of a full chain, or if the clock was set back.
+    fn paced(&mut self, who: Who, generation: u32, to: Who, envelope: &[u8], at_ms: u64) {
+        let sid = session(envelope);
+        if preamble(envelope).len() <= STEP_BYTES || self.last_sent.contains_key(&(who, sid)) {
+            return;
+        }
+        let last = self.newest_init.insert((who, generation, to), (sid, at_ms));
+        let Some((last, last_ms)) = last else { return };
+        let is_full =
+            self.last_sent.get(&(who, last)).is_some_and(|last| last.number == CHAIN_MESSAGES_MAX - 1);
+        let waits = (last_ms..last_ms + INIT_INTERVAL_MS_MIN).contains(&at_ms);
+        self.require(!waits || is_full, || format!("an INIT {} ms after the last", at_ms - last_ms));
     }
 
     /// An envelope is committed to be sent.
@@ -310,8 +362,12 @@ impl Checks {
         }
     }
 
+    fn was_replaced(&self, one: Who, other: Who) -> bool {
+        self.replaced.contains(&one) || self.replaced.contains(&other)
+    }
+
     /// The state of a user was put back, or lost.
-    pub(super) fn replaced(&mut self, before: &Home, after: &Home) {
+    pub(super) fn replaced(&mut self, who: Who, before: &Home, after: &Home) {
         let ids = |home: &Home| home.items().map(|(_, item)| item.plaintext.id).collect::<BTreeSet<_>>();
         let (sending, still_sending) = (ids(before), ids(after));
         let unshown = |home: &Home| home.inbox.iter().map(|message| message.id).collect::<BTreeSet<_>>();
@@ -322,6 +378,7 @@ impl Checks {
                 written.lost = true;
             }
         }
+        self.replaced.insert(who);
         self.counts.replaced += 1;
     }
 

@@ -268,7 +268,8 @@ fn encrypt(
     let (now_ms, me) = (work.now_ms, me(work.who, work.profile));
     let (peer, ratchets) = work.turn.sending(to);
     let sealed = peer.encrypt(me, plaintext, bundle.as_ref(), ratchets, now_ms, work.dice.rng())?;
-    work.effects.push(Effect::Emitted { to, kind: plaintext.kind, envelope: sealed.envelope.clone() });
+    let envelope = sealed.envelope.clone();
+    work.effects.push(Effect::Emitted { to, kind: plaintext.kind, envelope, at_ms: now_ms });
     Ok(Sealed {
         session: sealed.sid,
         epoch: sealed.epoch,

@@ -167,7 +167,8 @@ impl Process {
                 receipt
             }
             Err(reject) => {
-                work.effects.push(Effect::Rejected { reason: reject.reason, class });
+                let tag = *envelope.last_chunk().expect("an envelope ends with its tag");
+                work.effects.push(Effect::Rejected { from, reason: reject.reason, class, tag });
                 Receipt::ZERO
             }
         }

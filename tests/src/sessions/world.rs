@@ -282,7 +282,7 @@ impl World {
         self.cut(who);
         let client = &mut self.clients[who];
         self.checks.note(self.now_ms, || format!("the state of {} is put back or lost", NAMES[who]));
-        self.checks.replaced(&client.home, &home);
+        self.checks.replaced(who, &client.home, &home);
         client.process = None;
         client.crash = None;
         client.generation += 1;
