@@ -4,11 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use e2e_protocol::ids::{Lane, Number, Uid};
+use e2e_protocol::wire::routed::emit_routed;
+use e2e_protocol::wire::{FrameType, Routing};
 
 struct Scratch(PathBuf);
 
@@ -38,6 +43,30 @@ fn run(home: &Scratch, arguments: &[&str]) -> (i32, String, String) {
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// `e2e-client decode`, with this on its standard input.
+fn decode(input: &[u8]) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_e2e-client"))
+        .arg("decode")
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The frames that the specification shows, each as it is shown there.
+fn shown_in_the_specification() -> Vec<String> {
+    let spec = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/wire.md")).unwrap();
+    let blocks = spec.split("\n\n").filter(|block| block.starts_with("    e2 52 4c 59"));
+    blocks.map(|block| block.lines().map(|line| format!("{}\n", line.trim())).collect()).collect()
 }
 
 /// A port of this machine on which nobody listens: the system chose it, and it was given back.
@@ -150,4 +179,63 @@ fn killed_at_each_step_of_key_making_it_goes_on() {
         assert_eq!(status.code(), None, "killed");
     }
     assert!(kept.is_some());
+}
+
+#[test]
+fn decode_shows_frames_as_the_specification_does() {
+    let blocks = shown_in_the_specification();
+    assert_eq!(blocks.len(), 2);
+    for block in &blocks {
+        assert_eq!(decode(block.as_bytes()), (0, block.clone(), String::new()));
+    }
+    let both = blocks.join("\n");
+    assert_eq!(decode(both.as_bytes()), (0, both, String::new()), "what is printed can be read again");
+}
+
+#[test]
+fn decode_takes_bytes_and_files_and_explains_envelopes() {
+    let home = Scratch::new();
+    let mut frame = vec![0; 2_000];
+    let routing = Routing { peer: Uid(1), lane: Lane(2), number: Number(3), ..Routing::default() };
+    let mut envelope = vec![1, 1, 0, 0];
+    envelope.resize(56 + 128 + 32, 0);
+    envelope[36..40].copy_from_slice(&128_u32.to_be_bytes());
+    let length = emit_routed(&mut frame, FrameType::Send, &routing, &envelope).unwrap();
+    let (code, stdout, stderr) = decode(&frame[..length]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for said in [
+        "# 20 peer uid\n",
+        "# 36 number: 3\n",
+        "# 65 type: bare\n",
+        "# 100 length of data: 128\n",
+        "# 248 tag\n",
+    ] {
+        assert!(stdout.contains(said), "{said}: {stdout}");
+    }
+    let file = home.0.join("frame");
+    fs::write(&file, &frame[..length]).unwrap();
+    assert_eq!(run(&home, &["decode", file.to_str().unwrap()]), (0, stdout, String::new()));
+}
+
+#[test]
+fn decode_says_what_is_wrong_and_shows_what_was_there() {
+    let hello = shown_in_the_specification().swap_remove(0);
+    let broken = hello.replace("72 5e 15 81", "72 5e 15 80");
+    let (code, stdout, stderr) = decode(format!("{hello}{broken}").as_bytes());
+    assert_eq!((code, stderr.as_str()), (65, "e2e-client: error: frame 2, at byte 28: BAD_CRC\n"));
+    assert_eq!(stdout, format!("{hello}\n{broken}"));
+
+    let (code, stdout, stderr) = decode(b"e25 24c59 01 # begun");
+    assert_eq!(
+        (code, stderr.as_str()),
+        (65, "e2e-client: error: frame 1, at byte 0: it ends after 5 of at least 20 bytes\n")
+    );
+    assert!(stdout.ends_with("#  4 version of the header\n"), "{stdout}");
+
+    assert_error(&decode(b"47 45 54 20 2f"), 65, "BAD_MAGIC");
+    assert_error(&decode(b"e2 52\nGET /"), 65, "line 2: 'G' is no hex digit");
+    assert_error(&decode(b"e2 5"), 65, "one hex digit");
+    assert_error(&decode(b" # nothing\n"), 65, "no bytes");
+    assert_error(&run(&Scratch::new(), &["decode", "/nonexistent/frame"]), 65, "/nonexistent/frame");
+    assert_error(&run(&Scratch::new(), &["decode", "a", "b"]), 64, "'b'");
 }

@@ -5,10 +5,10 @@
 
 mod e2e_support;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 
-use e2e_protocol::e2e::{Bundle, Kind, Me, Plaintext, Profile, Sealed};
+use e2e_protocol::e2e::{Bundle, Kind, Me, Plaintext, Profile, Sealed, explain_envelope};
 use e2e_protocol::ids::{MessageId, Receipt};
 use e2e_support::{DAY, User, Vector, key, rng};
 use rand_chacha::ChaCha20Rng;
@@ -171,4 +171,38 @@ fn both_ends_play_the_golden_transcripts() {
         assert_eq!((sent, received), (14, 14));
         assert_eq!(play.alice.peer.missing() + play.bob.peer.missing(), 0);
     }
+}
+
+/// What is shown of an envelope to who has no keys: every byte, once, under the names of spec/crypto.md.
+#[test]
+fn every_envelope_of_the_transcripts_is_explained() {
+    const OFFSET: usize = 64;
+    let mut lengths = BTreeSet::new();
+    for vector in Vector::all("transcript") {
+        for message in 1..=14 {
+            let of = |name: &str| vector.bytes(&format!("message {message} {name}"));
+            let envelope = of("envelope");
+            let mut fields = Vec::new();
+            explain_envelope(&envelope, OFFSET, &mut |field| fields.push(field));
+            let mut at = OFFSET;
+            for field in &fields {
+                assert_eq!(field.offset, at, "message {message}: {field}");
+                at += field.bytes.len();
+            }
+            assert_eq!(at, OFFSET + envelope.len());
+            let joined: Vec<u8> = fields.iter().flat_map(|field| field.bytes).copied().collect();
+            assert!(joined == envelope, "message {message}");
+            let bytes = |name: &str| {
+                let field = fields.iter().find(|field| field.name == name);
+                field.map(|field| field.bytes.to_vec()).unwrap_or_default()
+            };
+            for name in ["iv", "ek", "data", "tag"] {
+                assert!(bytes(name) == of(name), "message {message}: {name}");
+            }
+            assert_eq!(bytes("sid"), vector.bytes("sid"));
+            assert!(!fields.iter().any(|field| ["cut off", "left over", "preamble"].contains(&field.name)));
+            lengths.insert(fields.len());
+        }
+    }
+    assert!(lengths.len() >= 3, "bare, with INIT and with STEP: {lengths:?}");
 }

@@ -20,6 +20,7 @@ pub mod options;
 pub mod show;
 
 mod contacts;
+mod decode;
 mod passphrase;
 mod people;
 mod progress;
@@ -80,6 +81,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         Command::Status => status::run(options, rng),
         Command::Passphrase { remove } => passphrase::run(options, rng, *remove),
         Command::Export { file } => transfer::export(options, rng, file),
+        Command::Decode { file } => decode::run(file.as_deref()),
         Command::Import { file } => transfer::import(options, rng, file),
     }
 }

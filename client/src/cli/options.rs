@@ -113,6 +113,11 @@ pub enum Command {
         /// From this file.
         file: PathBuf,
     },
+    /// Explain frames.
+    Decode {
+        /// In this file, else in standard input.
+        file: Option<PathBuf>,
+    },
 }
 
 /// What `send` waits for.
@@ -241,6 +246,12 @@ const COMMANDS: &[(&str, &str, &str)] = &[
       passphrase of its own",
     ),
     ("import", "FILE", "put an exported identity into a new home; the old one must not be used any more"),
+    (
+        "decode",
+        "[FILE]",
+        "explain the frames in FILE, else in standard input: hex, with comments from # on, or the bytes themselves; \
+         needs no relay and no home",
+    ),
 ];
 
 /// The complete help.
@@ -374,6 +385,11 @@ impl Invocation {
             }
             "export" => Command::Export { file: one_file("export", operands)? },
             "import" => Command::Import { file: one_file("import", operands)? },
+            "decode" => match operands {
+                [] => Command::Decode { file: None },
+                [file] => Command::Decode { file: Some(file.into()) },
+                [_, extra, ..] => return Err(Failure::usage(format!("unexpected argument '{extra}'"))),
+            },
             other => return Err(Failure::usage(format!("there is no command '{other}'"))),
         };
         let set = |name| variable(name).filter(|value| !value.is_empty());

@@ -13,6 +13,7 @@ mod cursor;
 pub mod directory;
 mod frame;
 pub mod header;
+pub mod layout;
 pub mod roll;
 pub mod routed;
 pub mod session;
