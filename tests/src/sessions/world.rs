@@ -298,9 +298,9 @@ impl World {
         let off_ms = i64::try_from(self.dice.below(2 * most)).unwrap_or(0) - i64::try_from(most).unwrap_or(0);
         self.clients[who].clock_ms = off_ms;
         self.checks.note(self.now_ms, || format!("the clock of {} is {off_ms} ms ahead", NAMES[who]));
+        self.checks.clocks_off_ms = self.checks.clocks_off_ms.max(off_ms.unsigned_abs());
         // A process looks at the time more often than it has something to do: for its connection's sake.
         self.call(who, Client::handle_time);
-        self.checks.clocks_off_ms = self.checks.clocks_off_ms.max(off_ms.unsigned_abs());
         self.checks.counts.faults += 1;
     }
 
