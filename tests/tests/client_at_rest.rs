@@ -71,6 +71,8 @@ fn passphrase_hides_what_is_in_the_files_and_everything_goes_on() {
     let (alice, bob) = (world.client("alice"), world.client("bob"));
     alice.send("bob", UNSHOWN);
     receive_without_printing(&bob);
+    // She is told by a notice, which the relay stores in its time.
+    alice.wait_for_receipts(&[]);
     alice.send("bob", WAITS);
 
     // What is secret in the files, by its pieces; the names as they are written: behind their length.
