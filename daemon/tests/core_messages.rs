@@ -707,6 +707,36 @@ fn refuses_busy_beyond_one_mailbox_share_of_memory() {
 // Time to live.
 
 #[test]
+fn delivers_nothing_after_it_said_expired_whoever_receives_next() {
+    let (mut world, alice, bob) = pair(TAKE_OVER);
+    world.hang_up(bob);
+    world.send_all(alice, world.uid("bob"), 1, 1);
+    world.send_ttl(alice, world.uid("bob"), 1, 2, 10, b"short");
+    world.send_all(alice, world.uid("bob"), 3, 3);
+    world.settle();
+    world.results(alice);
+    world.advance(10_000);
+    let bob = world.login("bob", TAKE_OVER);
+    world.settle();
+    assert_eq!(world.numbers(bob), [1, 3]);
+    assert_eq!(world.results(alice), all(2, 2, "EXPIRED"));
+    // What came before it was not acknowledged: all but it comes again.
+    for _ in 0..2 {
+        let bob = world.login("bob", TAKE_OVER);
+        world.settle();
+        let delivered = world.delivered(bob);
+        assert_eq!(delivered.iter().map(|message| message.number).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(world.results(alice), []);
+    }
+    let bob = world.login("bob", TAKE_OVER);
+    world.settle();
+    let delivered = world.delivered(bob);
+    world.ack_all(bob, &delivered);
+    world.settle();
+    assert_eq!(world.results(alice), [all(1, 1, "COLLECTED"), all(3, 3, "COLLECTED")].concat());
+}
+
+#[test]
 fn says_expired_instead_of_delivering_what_ran_out() {
     let (mut world, alice, bob) = pair(TAKE_OVER);
     world.hang_up(bob);

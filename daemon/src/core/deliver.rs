@@ -128,9 +128,10 @@ impl Core {
             return Step::Done;
         }
         let delivery = delivery_of(frame_type, &routing, frame.len(), 0);
+        let is_gone = mailbox.expired.binary_search(&routing.sequence).is_ok();
         let seen = routing.sequence <= mailbox.offered_before;
         let expires_ms = routing.time_ms.saturating_add(u64::from(routing.ttl_seconds) * 1_000);
-        if !seen && expires_ms <= now.relay_ms {
+        if is_gone || (!seen && expires_ms <= now.relay_ms) {
             *at += frame.len();
             return Step::Expired(delivery);
         }
@@ -149,9 +150,12 @@ impl Core {
         Step::Done
     }
 
-    /// An expired message counts as delivered and acknowledged, in its turn.
+    /// An expired message counts as delivered and acknowledged, in its turn. Its sender is told once.
     fn expire(&mut self, slot: u32, delivery: Delivery) {
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        let is_new = mailbox.note_expired(delivery.sequence);
         match delivery.kind {
+            _ if !is_new => {}
             Kind::Message => self.tell_expired(slot, &delivery),
             _ => log::warn!("{}: sequence {}", Reason::NoticeExpired, delivery.sequence.0),
         }
@@ -343,12 +347,26 @@ impl Mailbox {
         self.deliveries.push_back(delivery);
     }
 
+    /// Remembers that a message expired; returns whether that is new.
+    fn note_expired(&mut self, sequence: Sequence) -> bool {
+        match self.expired.binary_search(&sequence) {
+            Ok(_) => false,
+            Err(at) => {
+                self.expired.insert(at, sequence);
+                true
+            }
+        }
+    }
+
     /// Takes a delivery out of the account: it was acknowledged, or counts as that.
     pub(super) fn acknowledge(&mut self, delivery: &Delivery) {
         let frame_bytes = u64::from(delivery.frame_bytes);
         self.acked = delivery.sequence;
         self.offered_bytes = self.offered_bytes.saturating_sub(frame_bytes);
         self.safe_at = self.safe_at.max(delivery.ring_end);
+        while self.expired.front().is_some_and(|sequence| *sequence <= delivery.sequence) {
+            self.expired.pop_front();
+        }
         self.forget(delivery.sequence, frame_bytes);
     }
 

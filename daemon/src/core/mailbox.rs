@@ -102,6 +102,9 @@ pub(crate) struct Mailbox {
     pub(crate) offered: Sequence,
     /// Everything up to here was offered to an earlier connection since the relay started.
     pub(crate) offered_before: Sequence,
+    /// What expired and does not count as acknowledged yet, because something before it is not. Its sender was told, so
+    /// it is not sent to whoever receives next, either. At most as many as the mailbox holds.
+    pub(crate) expired: VecDeque<Sequence>,
 
     /// Ring positions: offered to the socket, and taken by it.
     pub(crate) offered_at: u64,
@@ -143,6 +146,7 @@ impl Mailbox {
             released: last,
             offered: last,
             offered_before: last,
+            expired: VecDeque::new(),
             offered_at: 0,
             written_at: 0,
             safe_at: 0,
