@@ -289,6 +289,29 @@ fn reads_a_backlog_again_that_could_not_be_read() {
 }
 
 #[test]
+fn counts_no_more_what_a_backlog_turns_out_not_to_hold() {
+    let (mut world, alice, _) = pair(None);
+    world.send_all(alice, world.uid("bob"), 1, 2);
+    world.settle();
+    world.disk.forget_chunks(world.uid("bob").slot());
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.links[bob].welcome.unwrap().queued, 2);
+    world.settle();
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.links[bob].welcome.unwrap().queued, 0);
+    world.restart();
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.links[bob].welcome.unwrap().queued, 0);
+    // And what comes then is counted as ever.
+    let alice = world.login("alice", Receive::No);
+    world.send_all(alice, world.uid("bob"), 3, 3);
+    world.advance(1_000);
+    assert_eq!(world.numbers(bob), [3]);
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.links[bob].welcome.unwrap().queued, 1);
+}
+
+#[test]
 fn harms_nobody_else_when_one_backlog_cannot_be_read() {
     let (mut world, alice, _) = pair(None);
     let carol = world.claim("carol");

@@ -103,6 +103,23 @@ fn acknowledgements_outlive_the_failure() {
 }
 
 #[test]
+fn counts_what_is_there_whatever_was_left_by_a_failed_append() {
+    over_each_failure(|engine, _| {
+        let mut committer = committer(engine);
+        committer.handle_batch(&[append(3, 1, 2, 10)], NOW);
+        engine.fail(1, 0);
+        // Counted with the append that fails: seven of it, and one before.
+        committer.handle_batch(&[append(3, 3, 9, 10), append(5, 1, 6, 10)], NOW);
+        committer.handle_batch(&[acked(3, 1, 8, 80), acked(5, 1, 5, 50)], NOW);
+        committer.retry(NOW);
+        assert_eq!(committer.retry_after(), None);
+        let mailboxes = Snapshot::load(&**engine, [1; 32], NOW).unwrap().mailboxes;
+        // No more than the chunk that is there holds, of which one is acknowledged.
+        assert_eq!(mailboxes.iter().map(|left| (left.slot, left.messages)).collect::<Vec<_>>(), [(3, 2)]);
+    });
+}
+
+#[test]
 fn refuses_until_it_is_reopened_and_waits_longer_each_time() {
     over_each_failure(|engine, error| {
         let mut committer = committer(engine);

@@ -182,6 +182,7 @@ impl Core {
                 // Nothing was left there: the rest is in the ring, or was acknowledged.
                 mailbox.replay = Replay::Idle;
                 mailbox.offered = mailbox.offered.max(last);
+                mailbox.forget_missing(last);
             }
             Ok(chunks) => {
                 let bytes = chunks.into_iter().map(|chunk| chunk.bytes).reduce(|mut all, chunk| {

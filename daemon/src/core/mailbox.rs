@@ -216,6 +216,29 @@ impl Mailbox {
         }
     }
 
+    /// The store holds nothing after what was offered, up to `last`: whatever was counted there never came to the disk
+    /// (`StoredMailbox::messages`).
+    pub(crate) fn forget_missing(&mut self, last: Sequence) {
+        if self.durable != last || self.spill.is_some() {
+            return;
+        }
+        let stored = self.deliveries.iter().filter(|delivery| self.is_stored(delivery.sequence));
+        let (messages, bytes) = stored.fold((0, 0), |(messages, bytes), delivery| {
+            (messages + 1, bytes + u64::from(delivery.frame_bytes))
+        });
+        let missing = self.stored_messages.saturating_sub(messages);
+        if missing == 0 {
+            return;
+        }
+        self.messages = self.messages.saturating_sub(missing);
+        self.bytes = self.bytes.saturating_sub(self.stored_bytes.saturating_sub(bytes));
+        (self.stored_messages, self.stored_bytes) = (messages, bytes);
+        if self.deliveries.is_empty() {
+            self.acked = self.acked.max(last);
+        }
+        self.acked_unsaid = true;
+    }
+
     /// Lets go of what is both safe and, if somebody receives, written to their socket.
     pub(crate) fn release(&mut self, receiving: bool, pool: &mut Pool) {
         let position = if receiving { self.safe_at.min(self.written_at) } else { self.safe_at };

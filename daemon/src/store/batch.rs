@@ -418,6 +418,32 @@ impl<'e> Batch<'e> {
         Ok(())
     }
 
+    /// Corrects a mailbox's summary by the chunks that are there: it says no more than they hold. Nothing of this
+    /// batch may have changed them.
+    pub(super) fn count_anew(&mut self, slot: u32) -> Result<(), StoreError> {
+        let Some(mut mailbox) = self.mailbox(slot)? else { return Ok(()) };
+        let from = records::chunk_key(slot, Sequence(mailbox.acked.0.saturating_add(1)));
+        let to = records::chunk_key(slot, Sequence(u64::MAX));
+        let (mut messages, mut bytes, mut malformed) = (0, 0, None);
+        self.engine.scan(Table::Chunks, &from, &to, &mut |_, value| {
+            match records::parse_chunk_size(value) {
+                Ok(size) => (messages, bytes) = (messages + u64::from(size.0), bytes + size.1),
+                Err(error) => malformed = Some(error),
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        if malformed.is_some() {
+            return Ok(());
+        }
+        if messages == 0 {
+            self.overlay.delete(Table::Mailboxes, records::slot_key(slot));
+        } else if mailbox.messages > messages {
+            (mailbox.messages, mailbox.bytes) = (messages, mailbox.bytes.min(bytes));
+            self.put_mailbox(&mailbox);
+        }
+        Ok(())
+    }
+
     /// Deletes what a failed commit may have left of a registration.
     pub(super) fn discard_registration(&mut self, slot: u32, generation: u32) -> Result<(), StoreError> {
         if self.is_held_by(slot, generation)? {

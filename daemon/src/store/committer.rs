@@ -3,7 +3,11 @@
 //! This file owns what happens after a failure: who is told, what is cleaned up, what is kept, how long to
 //! wait. It must not know threads: a simulator drives it too.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use e2e_protocol::ids::Sequence;
 
@@ -138,7 +142,21 @@ impl Committer {
             batch.handle(acked)?;
         }
         batch.commit(now)?;
+        // An acknowledgement counts what is left by appends of which some failed since.
+        let mut batch = Batch::over(&*self.engine);
+        for slot in self.slots_in_doubt() {
+            batch.count_anew(slot)?;
+        }
+        batch.commit(now)?;
         Ok(answers)
+    }
+
+    fn slots_in_doubt(&self) -> BTreeSet<u32> {
+        let appends = self.doubts.iter().filter_map(|doubt| match doubt {
+            Doubt::Append { slot, .. } => Some(*slot),
+            _ => None,
+        });
+        appends.chain(self.acks.keys().copied()).collect()
     }
 
     fn failure(&self) -> StoreErrorKind {
