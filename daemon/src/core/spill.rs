@@ -50,7 +50,7 @@ impl Core {
         let Some(spill) = mailbox.spill.take_if(|spill| spill.last == last) else { return };
         mailbox.durable = spill.last;
         self.store_in_flight_bytes -= spill.bytes();
-        // After UNCERTAIN only COLLECTED follows: the same id may be on its way again.
+        // After UNCERTAIN only COLLECTED or EXPIRED follows: the same id may be on its way again.
         let from = spill.start.max(mailbox.uncertain_at);
         for told in messages_between(mailbox, uid, from, spill.end) {
             self.tell(&told, ResultCode::Stored, Receipt::ZERO);
