@@ -8,11 +8,13 @@
 
 pub mod client;
 pub mod converse;
+mod dice;
 pub mod ledger;
 pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod relay_sim;
 pub mod sessions;
 pub mod sim;
 pub mod vectors;

@@ -11,13 +11,13 @@ use e2e_protocol::e2e::{CryptoRng, PreambleMemory, Profile, RatchetKeys};
 use e2e_protocol::ids::{Lane, Number};
 
 use super::checks::{Checks, Effect};
-use super::dice::Dice;
 use super::dispatch::Progress;
 use super::frames::{Down, Own, Up};
 use super::home::{Home, Id, Turn};
 use super::keys::{KeySource, beginning};
 use super::mailbox::Decrypted;
 use super::{START_MS, Who};
+use crate::dice::Dice;
 
 /// Copies of a home that are kept, to be put back.
 const COPIES_MAX: usize = 6;

@@ -17,8 +17,8 @@ use e2e_protocol::login::key_id;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::dice::Dice;
 use super::{NAMES, START_MS, Who};
+use crate::dice::Dice;
 
 /// An identity key, a signed prekey, and a whole batch: with these each user begins.
 const FIRST_KEYS: usize = 18;
@@ -86,6 +86,11 @@ fn pool() -> &'static [KeyPair] {
         assert_eq!(keys.len(), POOL_KEYS, "keys.txt has another number of keys");
         keys
     })
+}
+
+/// An identity key of the pool, for who needs nothing but that.
+pub(crate) fn identity(index: usize) -> Identity {
+    lines().nth(RATCHETS.start + index).map(parse).map(Identity::from).expect("fewer than the pool has")
 }
 
 pub(super) fn name(who: Who) -> &'static Name {

@@ -6,11 +6,11 @@ use e2e_client::engine::outbox::Answer;
 use e2e_protocol::ids::Receipt;
 use e2e_protocol::wire::ErrorCode;
 
-use super::dice::Dice;
 use super::frames::{Class, OwnedBundle};
 use super::home::Id;
 use super::relay::Relay;
 use super::{DAY_MS, HOUR_MS, Who};
+use crate::dice::Dice;
 
 /// So many of the last envelopes can be replayed.
 const HISTORY_MAX: usize = 256;

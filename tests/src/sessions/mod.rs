@@ -9,7 +9,6 @@
 
 mod checks;
 mod client;
-mod dice;
 mod dispatch;
 mod frames;
 mod home;
@@ -24,6 +23,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub(crate) use keys::identity;
 pub use keys::make_keys;
 pub use offline::{Report, Trouble, offline};
 

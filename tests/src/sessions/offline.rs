@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use e2e_protocol::e2e::Profile;
 
-use super::dice::Dice;
 use super::shape::Shape;
 use super::world::World;
 use super::{HOUR_MS, NAMES, SECOND_MS};
+use crate::dice::Dice;
 
 /// What goes wrong while the messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,13 +14,13 @@ use e2e_protocol::ids::Receipt;
 use e2e_protocol::wire::ErrorCode;
 use sha2::{Digest, Sha256};
 
-use super::dice::Dice;
 use super::frames::{Class, Down, Own, OwnedOneTime, Up};
 use super::home::Id;
 use super::keys::{beginning, spk_id};
 use super::lies::hold;
 use super::mailbox::number;
 use super::{DAY_MS, Who};
+use crate::dice::Dice;
 
 /// Deliveries that wait for an acknowledgement.
 const CREDIT: usize = 64;

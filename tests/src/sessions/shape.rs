@@ -4,8 +4,8 @@
 
 use e2e_protocol::e2e::Profile;
 
-use super::dice::Dice;
 use super::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+use crate::dice::Dice;
 
 pub(super) struct Shape {
     pub(super) profiles: Vec<Profile>,

@@ -12,10 +12,10 @@ use e2e_protocol::ids::SessionId;
 
 use super::Who;
 use super::checks::Checks;
-use super::dice::Dice;
 use super::home::Home;
 use super::keys::{me, name};
 use super::mailbox::{epoch, preamble, session};
+use crate::dice::Dice;
 
 /// Envelopes that are kept to be tried, of all users.
 const KEPT_MAX: usize = 30;

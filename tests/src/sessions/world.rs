@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use super::checks::Checks;
 use super::client::{Client, Crash, Outside};
-use super::dice::Dice;
 use super::frames::{Down, Up};
 use super::home::Home;
 use super::relay::Relay;
 use super::shape::Shape;
 use super::thief::Thief;
 use super::{Counts, DAY_MS, HOUR_MS, MINUTE_MS, NAMES, Outcome, START_MS, Who};
+use crate::dice::Dice;
 
 /// Once faults have stopped, everything has arrived after so long. It is made of: a day, until what the relay
 /// said that it stored is sent again, or a message's pause after Rejects or the wait for an INIT are over; and
