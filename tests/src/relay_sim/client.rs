@@ -34,8 +34,6 @@ pub(super) struct User {
     pub(super) book: Vec<Uid>,
     pub(super) receiver: Option<LinkIndex>,
     pub(super) writers: Vec<Writer>,
-    /// It is away: it opens no connection before.
-    pub(super) away_until_ms: u64,
 }
 
 impl World {

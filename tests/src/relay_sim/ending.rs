@@ -25,9 +25,6 @@ impl World {
         self.shape.narrow = false;
         self.shape.pace = Pace { commit_ms_max: 5, read_ms_max: 3 };
         self.heal_disk();
-        for user in &mut self.users {
-            user.away_until_ms = 0;
-        }
         self.drain_ms = self.now_ms;
         let mut rest_ms = self.now_ms;
         loop {

@@ -86,7 +86,7 @@ impl World {
     }
 
     fn replace_receiver(&mut self, who: Who) {
-        if self.now_ms >= self.users[who].away_until_ms && !self.is_stopping {
+        if !self.is_stopping {
             self.ledger.counts.faults += 1;
             let credit = self.draw_credit();
             self.connect(who, e2e_protocol::wire::session::Receive::TakeOver(credit));

@@ -193,11 +193,11 @@ impl Message {
         if !self.is_heard || self.attempts > 1 || now.boot != self.first_boot || now.link != self.first_link {
             return Ok(());
         }
-        let is_fit = match (self.first, self.then, code) {
-            (None, _, Collected | Stored | Refused | Uncertain) => true,
-            (Some(Stored), None, Collected | Expired) | (Some(Uncertain), None, Collected | Expired) => true,
-            _ => false,
-        };
+        let is_fit = matches!(
+            (self.first, self.then, code),
+            (None, _, Collected | Stored | Refused | Uncertain)
+                | (Some(Stored | Uncertain), None, Collected | Expired)
+        );
         match self.first {
             None => self.first = Some(code),
             Some(_) => self.then = Some(code),

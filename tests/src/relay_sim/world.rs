@@ -80,7 +80,6 @@ impl World {
             book: uids.clone(),
             receiver: None,
             writers: Vec::new(),
-            away_until_ms: 0,
         });
         let users = users.collect();
         let mut ledger = Ledger::new(shape.forgets_lanes, trace);
@@ -153,7 +152,7 @@ impl World {
 
     /// Opens what connections a user lacks, each in so many of a thousand.
     pub(super) fn come_online(&mut self, who: Who, per_mille: u64) {
-        if self.host.core.is_none() || self.is_stopping || self.now_ms < self.users[who].away_until_ms {
+        if self.host.core.is_none() || self.is_stopping {
             return;
         }
         self.go_on_rolling(who);

@@ -213,7 +213,7 @@ impl World {
         match reason {
             // It is sent again, or not.
             Some(ErrorCode::Busy | ErrorCode::StoreFailed | ErrorCode::MailboxFull) => {
-                message.is_done |= index % 3 == 0;
+                message.is_done |= index.is_multiple_of(3);
             }
             Some(ErrorCode::IdTooOld) => message.is_done = true,
             Some(ErrorCode::KeyChanged) => {
