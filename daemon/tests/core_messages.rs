@@ -706,8 +706,8 @@ fn refuses_busy_beyond_one_mailbox_share_of_memory() {
 
 // Time to live.
 
-#[test]
-fn delivers_nothing_after_it_said_expired_whoever_receives_next() {
+/// Three messages wait for bob; when he comes the time of the second has run out.
+fn second_of_three_ran_out() -> (World, Peer, Peer) {
     let (mut world, alice, bob) = pair(TAKE_OVER);
     world.hang_up(bob);
     world.send_all(alice, world.uid("bob"), 1, 1);
@@ -718,6 +718,12 @@ fn delivers_nothing_after_it_said_expired_whoever_receives_next() {
     world.advance(10_000);
     let bob = world.login("bob", TAKE_OVER);
     world.settle();
+    (world, alice, bob)
+}
+
+#[test]
+fn delivers_nothing_after_it_said_expired_whoever_receives_next() {
+    let (mut world, alice, bob) = second_of_three_ran_out();
     assert_eq!(world.numbers(bob), [1, 3]);
     assert_eq!(world.results(alice), all(2, 2, "EXPIRED"));
     // What came before it was not acknowledged: all but it comes again.
@@ -738,16 +744,7 @@ fn delivers_nothing_after_it_said_expired_whoever_receives_next() {
 
 #[test]
 fn says_expired_instead_of_delivering_what_ran_out() {
-    let (mut world, alice, bob) = pair(TAKE_OVER);
-    world.hang_up(bob);
-    world.send_all(alice, world.uid("bob"), 1, 1);
-    world.send_ttl(alice, world.uid("bob"), 1, 2, 10, b"short");
-    world.send_all(alice, world.uid("bob"), 3, 3);
-    world.settle();
-    world.results(alice);
-    world.advance(10_000);
-    let bob = world.login("bob", TAKE_OVER);
-    world.settle();
+    let (mut world, alice, bob) = second_of_three_ran_out();
     assert_eq!(world.results(alice), all(2, 2, "EXPIRED"));
     let delivered = world.delivered(bob);
     assert_eq!(delivered.iter().map(|message| message.number).collect::<Vec<_>>(), [1, 3]);

@@ -2,7 +2,7 @@
 //! client that speaks frames and nothing else.
 //!
 //! Must not know the insides of the relay or of the client: what a stranger can do with spec/ is what
-//! this crate does.
+//! this crate does. But for the simulators (`sessions`, `relay_sim`) and `converse`, which run those insides.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
@@ -15,6 +15,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod relay_sim;
+pub mod seeds;
 pub mod sessions;
 pub mod sim;
 pub mod vectors;

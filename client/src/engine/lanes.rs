@@ -184,8 +184,8 @@ fn lane_of(key: &Key) -> Option<Lane> {
     }
 }
 
-/// A lane that nobody can have used, above the newest that is left. Were there none above, after 2^24 lanes
-/// each of which began while another was left, the order would be lost, and nothing else.
+/// A random lane above the newest that is left. After some 2^24 lanes, each begun while another was left, there
+/// is none above: then any is taken, and only the order is lost.
 fn lane_above(newest: Option<Lane>, random: u64) -> Lane {
     match newest {
         None => Lane(random >> 1),

@@ -34,4 +34,4 @@ pub use request::{
     RollOverRecord, SignedPrekeyRecord,
 };
 pub use snapshot::{LoadError, Snapshot, StoredMailbox, StoredUser};
-pub use threads::StoreHandle;
+pub use threads::{StoreHandle, next_batch};

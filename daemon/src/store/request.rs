@@ -113,6 +113,12 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether somebody waits for its answer: an acknowledgement has none.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Acked { .. })
+    }
+
     /// The bytes of messages that this request holds in memory.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {

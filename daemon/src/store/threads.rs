@@ -108,7 +108,7 @@ impl StoreHandle {
             self.shared.reads.notify_one();
             return;
         }
-        let urgent = !matches!(request, Request::Acked { .. });
+        let urgent = request.is_urgent();
         let first = queues.commits.is_empty();
         queues.urgent += usize::from(urgent);
         queues.commits.push_back(request);
@@ -251,19 +251,23 @@ fn next_step(shared: &Shared, retry_at: Option<Instant>) -> Step {
     }
 }
 
-impl Queues {
-    /// The oldest requests, as many as one commit may hold: at least one, if there is one.
-    fn take_batch(&mut self, now: Instant) -> Vec<Request> {
-        let (mut count, mut bytes) = (0, 0);
-        for request in self.commits.iter().take(BATCH_REQUESTS_MAX) {
-            if bytes >= BATCH_BYTES_MAX {
-                break;
-            }
-            bytes += request.payload_bytes();
-            count += 1;
+/// Takes the oldest requests, as many as one commit may hold: at least one, if there is one.
+pub fn next_batch(commits: &mut VecDeque<Request>) -> Vec<Request> {
+    let (mut count, mut bytes) = (0, 0);
+    for request in commits.iter().take(BATCH_REQUESTS_MAX) {
+        if bytes >= BATCH_BYTES_MAX {
+            break;
         }
-        let batch: Vec<_> = self.commits.drain(..count).collect();
-        self.urgent -= batch.iter().filter(|request| !matches!(request, Request::Acked { .. })).count();
+        bytes += request.payload_bytes();
+        count += 1;
+    }
+    commits.drain(..count).collect()
+}
+
+impl Queues {
+    fn take_batch(&mut self, now: Instant) -> Vec<Request> {
+        let batch = next_batch(&mut self.commits);
+        self.urgent -= batch.iter().filter(|request| request.is_urgent()).count();
         self.since = if self.commits.is_empty() { None } else { Some(now) };
         batch
     }

@@ -25,10 +25,10 @@ mod store;
 mod world;
 mod writer;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 pub use counts::Counts;
 pub use defect::Defect;
+
+use crate::seeds::run_one;
 
 /// A user, by position in the world.
 type Who = usize;
@@ -45,26 +45,10 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 const START_MS: u64 = 1_790_000_000_000;
 
 /// What came of a seed.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What happened.
-    pub counts: Counts,
-    /// What did not hold.
-    pub violations: Vec<String>,
-}
+pub type Outcome = crate::seeds::Outcome<Counts>;
 
 /// Runs one seed, with a defect if there is to be one; with `trace` it tells on standard error what happens.
 #[must_use]
 pub fn run(seed: u64, defect: Option<Defect>, trace: bool) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| world::run(seed, defect, trace))) {
-        Ok(outcome) => outcome,
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().cloned();
-            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-            Outcome {
-                counts: Counts::default(),
-                violations: vec![format!("a panic: {}", said.unwrap_or_default())],
-            }
-        }
-    }
+    run_one(|| world::run(seed, defect, trace))
 }

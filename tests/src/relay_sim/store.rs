@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use e2e_relayd::store::limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX};
-use e2e_relayd::store::{Committer, Completion, Failure, Request, apply_batch};
+use e2e_relayd::store::limits::{ACKED_ALONE_WAIT, BATCH_REQUESTS_MAX};
+use e2e_relayd::store::{Committer, Completion, Failure, Request, apply_batch, next_batch};
 
 use super::defect::Defect;
 use super::disk::{Health, ModelDisk};
@@ -51,10 +51,6 @@ fn is_read(request: &Request) -> bool {
     )
 }
 
-fn is_urgent(request: &Request) -> bool {
-    !matches!(request, Request::Acked { .. })
-}
-
 fn millis(wait: std::time::Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
@@ -93,7 +89,7 @@ impl Store {
         if self.commits.is_empty() {
             self.since_ms = now_ms;
         }
-        self.urgent += usize::from(is_urgent(&request));
+        self.urgent += usize::from(request.is_urgent());
         self.commits.push_back(request);
     }
 
@@ -182,16 +178,8 @@ impl Store {
     }
 
     fn take_batch(&mut self, now_ms: u64) -> Vec<Request> {
-        let (mut count, mut bytes) = (0, 0);
-        for request in self.commits.iter().take(BATCH_REQUESTS_MAX) {
-            if bytes >= BATCH_BYTES_MAX {
-                break;
-            }
-            bytes += request.payload_bytes();
-            count += 1;
-        }
-        let batch: Vec<_> = self.commits.drain(..count).collect();
-        self.urgent -= batch.iter().filter(|request| is_urgent(request)).count();
+        let batch = next_batch(&mut self.commits);
+        self.urgent -= batch.iter().filter(|request| request.is_urgent()).count();
         self.since_ms = now_ms;
         batch
     }

@@ -21,8 +21,7 @@ mod shape;
 mod thief;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use crate::seeds::run_one;
 pub(crate) use keys::identity;
 pub use keys::make_keys;
 pub use offline::{Report, Trouble, offline};
@@ -74,28 +73,12 @@ pub struct Counts {
 }
 
 /// What came of a seed.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What happened.
-    pub counts: Counts,
-    /// What did not hold.
-    pub violations: Vec<String>,
-}
+pub type Outcome = crate::seeds::Outcome<Counts>;
 
 /// Runs one seed; with `trace` it tells on standard error what happens.
 #[must_use]
 pub fn run(seed: u64, trace: bool) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| world::run(seed, trace))) {
-        Ok(outcome) => outcome,
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().cloned();
-            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-            Outcome {
-                counts: Counts::default(),
-                violations: vec![format!("a panic: {}", said.unwrap_or_default())],
-            }
-        }
-    }
+    run_one(|| world::run(seed, trace))
 }
 
 impl Counts {

@@ -5,14 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test tool
 
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use e2e_protocol::e2e::Profile;
+use e2e_tests::seeds::run_all;
 use e2e_tests::sessions::{Counts, Trouble, make_keys, offline, run};
-
-/// Failing seeds that are printed.
-const SHOWN_MAX: usize = 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,33 +49,11 @@ fn main() -> ExitCode {
 }
 
 fn simulate(from: u64, seeds: u64, threads: u64, trace: bool) -> ExitCode {
-    let next = AtomicU64::new(from);
-    let done = Mutex::new((Counts::default(), Vec::new()));
     std::panic::set_hook(Box::new(|_| ()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from.saturating_add(seeds) {
-                        return;
-                    }
-                    let outcome = run(seed, trace);
-                    let mut done = done.lock().unwrap();
-                    done.0 = std::mem::take(&mut done.0).plus(&outcome.counts);
-                    if let Some(first) = outcome.violations.first() {
-                        if done.1.len() < SHOWN_MAX {
-                            eprintln!("seed {seed}: {first}");
-                        }
-                        done.1.push(seed);
-                    }
-                }
-            });
-        }
-    });
-    let (counts, failed) = done.into_inner().unwrap();
-    println!("{}", counts.json(failed.len()));
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let seeds = from..from.saturating_add(seeds);
+    let (counts, failed) = run_all(seeds, threads, |seed| run(seed, trace), Counts::plus);
+    println!("{}", counts.json(failed));
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn send_offline(messages: u64) -> ExitCode {
