@@ -33,6 +33,24 @@ pub const TTL_SECONDS_MAX: u32 = 2_592_000;
 /// How many of a lane's newest numbers the relay remembers; older ones are refused with ID_TOO_OLD.
 pub const LANE_WINDOW: u64 = 64;
 
+/// Most numbers that one QUERY is about: more are not remembered.
+pub const QUERY_COUNT_MAX: u16 = LANE_WINDOW as u16;
+
+/// Most names that one WHO is about.
+pub const WHO_COUNT_MAX: u8 = 64;
+
+/// Most names in one PRESENCE; of everybody, the rest is asked for with its `next`.
+pub const PRESENCE_COUNT_MAX: usize = 255;
+
+/// Most names that one connection watches; more are refused with WATCHES_FULL.
+pub const WATCHES_MAX: usize = 64;
+
+/// Most connections that watch one name; a further one is refused BUSY.
+pub const WATCHERS_MAX: usize = 256;
+
+/// Most names that one name blocks; a further one is refused with BLOCKS_FULL.
+pub const BLOCKS_MAX: usize = 256;
+
 /// Most one-time prekeys in one batch.
 pub const BATCH_PREKEYS_MAX: usize = 16;
 

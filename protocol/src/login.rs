@@ -1,18 +1,20 @@
 //! Proof of possession: what a client signs to log in, and how the relay checks it.
 //!
 //! This module owns the names of public keys (fingerprint, key id), the bytes of a login, and the
-//! verification of both proofs. What is signed to give a name to a new key: [`RollOver`]. It must not know connections or frames, nor anything that decrypts
+//! verification of both proofs. What is signed to give a name to a new key: [`RollOver`]; to remove it: [`Removal`]. It must not know connections or frames, nor anything that decrypts
 //! or signs: the client's side is `e2e::identity`. Without feature `e2e` it allocates only what the
 //! `rsa` crate does for a verification. Source: spec/crypto.md, "Keys of a client" and "Login".
 
 pub(crate) mod notation;
 pub(crate) mod public_key;
+mod removal;
 mod roll_over;
 
 use core::fmt;
 
 use crate::ids::{Fingerprint, KeyId, Modulus, NAME_BYTES_MAX, Name, Nonce, RelayId, Signature};
 pub use crate::wire::session::Purpose;
+pub use removal::{Removal, verify_removal};
 pub use roll_over::{RollOver, RollOverError, verify_roll_over};
 
 use notation::{HASH_BYTES, equal, hash, label_length, mac, sha256, value_length};
@@ -119,7 +121,7 @@ impl Login<'_> {
     }
 }
 
-/// The bytes of one login or roll-over, at most [`LOGIN_BYTES_MAX`], on the stack.
+/// The bytes of one login, roll-over or removal, at most [`LOGIN_BYTES_MAX`], on the stack.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedBytes {
     bytes: [u8; LOGIN_BYTES_MAX],

@@ -5,10 +5,10 @@
 mod e2e_support;
 
 use e2e_protocol::e2e::Identity;
-use e2e_protocol::ids::{Fingerprint, Nonce, RelayId};
+use e2e_protocol::ids::{Fingerprint, Nonce, RelayId, Uid};
 use e2e_protocol::login::{
-    LOGIN_BYTES_MAX, Login, LoginError, Purpose, RollOver, RollOverError, token_proof, verify_login,
-    verify_roll_over, verify_token_proof,
+    LOGIN_BYTES_MAX, Login, LoginError, Purpose, Removal, RollOver, RollOverError, token_proof, verify_login,
+    verify_removal, verify_roll_over, verify_token_proof,
 };
 use e2e_support::{key, name, rng};
 
@@ -109,4 +109,34 @@ fn longest_roll_over_fits() {
     let (a, b) = (Fingerprint([8; 32]), Fingerprint([9; 32]));
     let roll_over = RollOver { name: &name(&"a".repeat(32)), former: &a, fingerprint: &b, time_ms: u64::MAX };
     assert!(roll_over.signed_bytes().as_bytes().ends_with(&[0xff; 8]));
+}
+
+#[test]
+fn removal_is_signed_over_every_field() {
+    let identity = Identity::from(key("alice-ik"));
+    let (relay_id, alice, uid) = (RelayId([1; 32]), name("alice"), Uid(0x0102_0304_0506_0708));
+    let removal = Removal { relay_id: &relay_id, uid, name: &alice, fingerprint: identity.fingerprint() };
+    let expected = [
+        &b"\x0bRLY1/remove"[..],
+        &[1; 32],
+        &[1, 2, 3, 4, 5, 6, 7, 8],
+        b"\x00\x00\x00\x05alice",
+        &identity.fingerprint().0,
+    ];
+    assert_eq!(removal.signed_bytes().as_bytes(), expected.concat());
+    let signature = identity.sign_removal(&removal, &mut rng(1));
+    let verifies = |removal: &Removal<'_>| verify_removal(identity.modulus(), removal, &signature);
+    assert!(verifies(&removal));
+    let other_name = name("alicf");
+    for other in [
+        Removal { relay_id: &RelayId([3; 32]), ..removal },
+        Removal { uid: Uid(1), ..removal },
+        Removal { name: &other_name, ..removal },
+        Removal { fingerprint: &Fingerprint([3; 32]), ..removal },
+    ] {
+        assert!(!verifies(&other), "{other:?}");
+    }
+    let other = Identity::from(key("bob-ik"));
+    let by_other = other.sign_removal(&Removal { fingerprint: other.fingerprint(), ..removal }, &mut rng(2));
+    assert!(!verify_removal(identity.modulus(), &removal, &by_other), "another key");
 }

@@ -82,11 +82,26 @@ fn the_table_of_limits_is_the_codes() {
         ("| name | {} bytes |", e2e_protocol::ids::NAME_BYTES_MAX),
         ("| receipts in ACK and RESULT, numbers in RESULT | {} |", usize::from(limits::RANGE_COUNT_MAX)),
         ("| time to live | {} s (30 days) |", usize::try_from(limits::TTL_SECONDS_MAX).unwrap()),
-        ("| numbers remembered in a lane | {} |", usize::try_from(limits::LANE_WINDOW).unwrap()),
+        (
+            "| numbers remembered in a lane; numbers in a QUERY | {} |",
+            usize::try_from(limits::LANE_WINDOW).unwrap(),
+        ),
         ("| roll-overs kept of a name | {} |", limits::ROLL_OVERS_MAX),
         ("| requests without an answer | {} a connection |", usize::from(limits::REQUESTS_PENDING_MAX)),
     ] {
         let row = row.replace("{}", &with_commas(value));
+        assert!(limits.contains(&row), "section 9 doesn't say: {row}");
+    }
+    let window = format!("| {}; MALFORMED |", limits::LANE_WINDOW);
+    assert_eq!(u64::from(limits::QUERY_COUNT_MAX), limits::LANE_WINDOW);
+    let people = format!(
+        "| {}, {}, {} | MALFORMED, WATCHES_FULL, BUSY |",
+        limits::WHO_COUNT_MAX,
+        limits::WATCHES_MAX,
+        limits::WATCHERS_MAX
+    );
+    let blocks = format!("| names that one name blocks | {} | BLOCKS_FULL |", limits::BLOCKS_MAX);
+    for row in [window.replace("64;", "64 | ID_TOO_OLD;"), people, blocks] {
         assert!(limits.contains(&row), "section 9 doesn't say: {row}");
     }
     let batches = format!("| {}, {} |", limits::BATCH_PREKEYS_MAX, limits::BATCHES_MAX);

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use common::{Expect, Vector, emit, numbered_rows, to_hex};
 use e2e_protocol::limits::{ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX};
 use e2e_protocol::wire::directory::{SignedPrekey, Whose};
+use e2e_protocol::wire::people::{About, State, Watch};
+use e2e_protocol::wire::query::Query;
 use e2e_protocol::wire::session::Receive;
 use e2e_protocol::wire::transfer::{Receipts, ResultCode};
 use e2e_protocol::wire::{Code, ErrorCode, Frame, FrameError, FrameType, Parsed, Routed, RoutedMut};
@@ -179,7 +181,7 @@ fn every_result_and_receive_value_has_a_vector() {
         fields.filter(|(name, _)| name == field).map(|(_, value)| value).collect()
     };
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let all = ["COLLECTED", "STORED", "REFUSED", "UNCERTAIN", "EXPIRED", "DONE"];
+    let all = ["COLLECTED", "STORED", "REFUSED", "UNCERTAIN", "EXPIRED", "DONE", "ACCEPTED"];
     assert_eq!(values("RESULT", "code"), set(&all));
     assert_eq!(values("NOTICE", "code"), set(&["COLLECTED", "EXPIRED"]));
     assert_eq!(values("NOTICE", "redelivered"), set(&["0", "1"]));
@@ -191,6 +193,8 @@ fn every_result_and_receive_value_has_a_vector() {
     assert_eq!(values("ENTRY", "parts"), set(&["0", "1", "2"]));
     assert_eq!(values("PUBLISH", "parts"), set(&["1", "2", "3"]));
     assert_eq!(values("ERROR", "closes"), set(&["0", "1"]));
+    assert_eq!(values("WHO", "watch"), set(&["0", "1", "2"]));
+    assert_eq!(values("BLOCK", "block"), set(&["0", "1"]));
 }
 
 /// The fields of a frame as spec/vectors/README.md lists them.
@@ -223,6 +227,13 @@ impl Fields {
         self.bytes("signed_prekey_signature", prekey.signature);
     }
 
+    fn query(&mut self, query: &Query) {
+        self.text("request", query.request);
+        self.text("lane", query.lane.0);
+        self.text("first_number", query.first.0);
+        self.text("count", query.count);
+    }
+
     fn receipts(&mut self, receipts: &Receipts<'_>) {
         self.bytes("receipts", &receipts.iter().flat_map(|receipt| receipt.0).collect::<Vec<_>>());
     }
@@ -236,7 +247,12 @@ fn result_name(code: ResultCode) -> &'static str {
         ResultCode::Uncertain => "UNCERTAIN",
         ResultCode::Expired => "EXPIRED",
         ResultCode::Done => "DONE",
+        ResultCode::Accepted => "ACCEPTED",
     }
+}
+
+fn joined(items: impl Iterator<Item = String>, between: &str) -> String {
+    items.collect::<Vec<_>>().join(between)
 }
 
 fn code_name(code: Code) -> String {
@@ -397,6 +413,50 @@ fn fields(frame: &Frame<'_>) -> Vec<(String, String)> {
             let roll_overs: Vec<u8> = rolls.iter().flat_map(|roll_over| roll_over.to_bytes()).collect();
             f.bytes("roll_overs", &roll_overs);
         }
+        Frame::Query(query) => f.query(query),
+        Frame::States(states) => {
+            f.query(&states.query);
+            f.text("states", joined(states.iter().map(|(_, state)| state.name().to_owned()), " "));
+        }
+        Frame::Who(who) => {
+            f.text("request", who.request);
+            let (watch, names, from) = match who.about {
+                About::Names(watch, names) => (watch, names.iter().collect(), 0),
+                About::Everybody { from } => (Watch::No, Vec::new(), from),
+            };
+            f.text("watch", watch as u8);
+            f.text("count", names.len());
+            f.text("from", from);
+            f.text("names", joined(names.iter().map(ToString::to_string), " "));
+        }
+        Frame::Presence(presence) => {
+            f.text("request", presence.request);
+            f.text("next", presence.next);
+            f.text("count", presence.iter().count());
+            let shown = presence.iter().map(|(state, name)| {
+                let state = match state {
+                    State::Nobody => "nobody",
+                    State::Offline => "offline",
+                    State::Online => "online",
+                };
+                format!("{name} {state}")
+            });
+            f.text("states", joined(shown, ", "));
+        }
+        Frame::Block(block) => {
+            f.text("request", block.request);
+            f.text("block", u8::from(block.block));
+            f.text("name", block.name);
+        }
+        Frame::Blocked(blocked) => {
+            f.text("request", blocked.request);
+            f.text("block", u8::from(blocked.block));
+        }
+        Frame::Remove(remove) => {
+            f.text("request", remove.request);
+            f.bytes("signature", remove.signature);
+        }
+        Frame::Removed(removed) => f.text("request", removed.request),
         Frame::Skipped => {}
     }
     f.0

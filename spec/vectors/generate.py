@@ -331,6 +331,61 @@ def rolls(count, listed=None, request=5):
     return [*head, *roll_overs(listed)]
 
 
+def query(request=8, first=41, count=3, lane=LANE):
+    return [
+        ("request", u32(request)),
+        ("lane", u64(lane)),
+        ("first number", u64(first)),
+        ("count", u16(count)),
+        ("zero", bytes(2)),
+    ]
+
+
+def states(listed=(3, 2, 0), count=None, **fields):
+    shown = [(f"state {STATES.get(state, 'that nobody knows')}", u8(state)) for state in listed]
+    return [*query(count=len(listed) if count is None else count, **fields), *shown]
+
+
+def who(names=(b"bob", b"carol"), request=9, watch=1, start=0, count=None):
+    return [
+        ("request", u32(request)),
+        ("watch", u8(watch)),
+        ("count", u8(len(names) if count is None else count)),
+        ("zero", bytes(2)),
+        ("from", u32(start)),
+        *(part for name in names for part in counted("name", name)),
+    ]
+
+
+def presence(shown=((2, b"bob"), (1, b"carol")), request=9, following=0, count=None):
+    listed = []
+    for state, name in shown:
+        listed += [(f"state {PRESENCE.get(state, 'that nobody knows')}", u8(state)), *counted("name", name)]
+    return [
+        ("request", u32(request)),
+        ("next", u32(following)),
+        ("count", u8(len(shown) if count is None else count)),
+        ("zero", bytes(3)),
+        *listed,
+    ]
+
+
+def block(on=1, request=10, name=b"mallory", length=None):
+    return [("request", u32(request)), ("block", u8(on)), ("zero", bytes(3)), *counted("name", name, length)]
+
+
+def blocked(on=1, request=10):
+    return [("request", u32(request)), ("block", u8(on)), ("zero", bytes(3))]
+
+
+def remove(request=11):
+    return [("request", u32(request)), ("signature", filler("removal by alice", 256))]
+
+
+def removed(request=11):
+    return [("request", u32(request))]
+
+
 BODIES_OF = {
     "HELLO": hello(),
     "CHALLENGE": challenge(),
@@ -351,6 +406,14 @@ BODIES_OF = {
     "ROLL": roll(),
     "ROLLED": rolled(),
     "ROLLS": rolls(1),
+    "QUERY": query(),
+    "STATES": states(),
+    "WHO": who(),
+    "PRESENCE": presence(),
+    "BLOCK": block(),
+    "BLOCKED": blocked(),
+    "REMOVE": remove(),
+    "REMOVED": removed(),
 }
 
 
@@ -396,7 +459,7 @@ def reading():
         about = "The header CRC covers the header's first 16 bytes."
         bad(f"reading/changed-{comment.split()[0]}-{i}", about, wrong, "BAD_CRC")
 
-    for number in (0x00, 0x08, 0x15, 0x27, 0x7F, 0xFF):
+    for number in (0x00, 0x08, 0x17, 0x27, 0x2E, 0x7F, 0xFF):
         spoilt = frame(number, [("a body", b"a body")])
         bad(f"reading/unknown-type-{number:02x}", "And not skippable.", spoilt, "UNKNOWN_TYPE")
     spoilt = frame(0x7F, send(), ROUTED)
@@ -651,7 +714,7 @@ def ranges():
     good("result/collected-one", "With its receipt.", frame("RESULT", result(1)))
     good("result/collected-three", "With their receipts, in order.", frame("RESULT", result(1, 3)))
     good("result/collected-512", "The most.", frame("RESULT", result(1, RANGE_MAX)))
-    for code in (2, 4, 5, 6):
+    for code in (2, 4, 5, 6, 7):
         name = RESULTS[code].lower()
         good(f"result/{name}", "One message.", frame("RESULT", result(code)))
         good(f"result/{name}-512", "The most.", frame("RESULT", result(code, RANGE_MAX)))
@@ -674,7 +737,7 @@ def ranges():
     bad("result/number-0", "Numbers count from 1.", frame("RESULT", result(2, first=0)))
     bad("result/count-0", "A range is not empty.", frame("RESULT", result(2, 0)))
     bad("result/count-513", "One too many.", frame("RESULT", result(2, 513)))
-    for code in (0, 7, 255):
+    for code in (0, 8, 255):
         bad(f"result/code-{code}", "No such code.", frame("RESULT", result(code)))
     bad("result/refused-without-reason", "Why?", frame("RESULT", result(3)))
     bad("result/refused-with-receipt", "Only COLLECTED has one.", frame("RESULT", result(3, 1, 1, reason=busy)))
@@ -779,6 +842,89 @@ def roll_over():
     not_lengths("ROLLS", rolls(8), 263, 265, 1039, 1041, 6471, 6473, 7248)
 
 
+def ids():
+    """Section 5, QUERY and STATES."""
+    last = (1 << 64) - 1
+    good("query/one", "One id.", frame("QUERY", query(count=1)))
+    good("query/64", "The most.", frame("QUERY", query(0xFFFFFFFF, 1, 64)))
+    good("query/last-number", "The highest number.", frame("QUERY", query(first=last, count=1)))
+    bad("query/past-last-number", "There is no such number.", frame("QUERY", query(first=last, count=2)))
+    bad("query/request-0", "Not zero.", frame("QUERY", query(0)))
+    bad("query/number-0", "Numbers count from 1.", frame("QUERY", query(first=0)))
+    bad("query/count-0", "A range is not empty.", frame("QUERY", query(count=0)))
+    bad("query/count-65", "One too many.", frame("QUERY", query(count=65)))
+    not_lengths("QUERY", query(), 23, 25)
+
+    good("states/all", "Each state once.", frame("STATES", states(tuple(STATES))))
+    good("states/64", "The most.", frame("STATES", states((2,) * 64)))
+    bad("states/request-0", "An answer to nothing.", frame("STATES", states(request=0)))
+    bad("states/number-0", "Numbers count from 1.", frame("STATES", states(first=0)))
+    bad("states/past-last-number", "There is no such number.", frame("STATES", states(first=last)))
+    bad("states/count-0", "A range is not empty.", frame("STATES", states((2,), count=0)))
+    bad("states/count-65", "One too many.", frame("STATES", states((2,) * 64, count=65)))
+    bad("states/count-over-states", "A state is missing.", frame("STATES", states(count=4)))
+    bad("states/count-under-states", "A state is left over.", frame("STATES", states(count=2)))
+    for state in (5, 255):
+        bad(f"states/state-{state}", "No such state.", frame("STATES", states((2, state))))
+    not_lengths("STATES", states(), 24, 89)
+
+
+def people():
+    """Section 6, WHO, BLOCK and REMOVE."""
+    longest = [b"%03d" % i + b"x" * 29 for i in range(255)]
+    good("who/ask", "Once.", frame("WHO", who(watch=0)))
+    good("who/watch", "And about changes.", frame("WHO", who(watch=1)))
+    good("who/unwatch", "No more.", frame("WHO", who(watch=2)))
+    good("who/64", "The most, with the longest names.", frame("WHO", who(longest[:64], 0xFFFFFFFF)))
+    good("who/everybody", "From the first on.", frame("WHO", who((), watch=0)))
+    good("who/everybody-from", "And on.", frame("WHO", who((), watch=0, start=0xFFFFFFFF)))
+    bad("who/request-0", "Not zero.", frame("WHO", who(request=0)))
+    bad("who/watch-3", "No such value.", frame("WHO", who(watch=3)))
+    bad("who/watch-everybody", "Only chosen names can be watched.", frame("WHO", who((), watch=1)))
+    bad("who/names-from", "Names are asked for, or everybody.", frame("WHO", who(start=1)))
+    bad("who/count-65", "One too many.", frame("WHO", who([b"a"] * 65)))
+    bad("who/count-over-names", "A name is missing.", frame("WHO", who(count=3)))
+    bad("who/count-under-names", "A name is left over.", frame("WHO", who(count=1)))
+    bad_names("who", lambda name: frame("WHO", who([b"bob", name])))
+    not_lengths("WHO", who(longest[:64]), 11, 13, 12 + 64 * 33 + 1)
+
+    good("presence/all", "Each state once.", frame("PRESENCE", presence(((0, b"dave"), (1, b"bob"), (2, b"carol")))))
+    good("presence/changed", "Of a name that is watched.", frame("PRESENCE", presence(((2, b"bob"),), request=0)))
+    good("presence/nobody", "Nobody is registered.", frame("PRESENCE", presence(())))
+    good("presence/goes-on", "There are more.", frame("PRESENCE", presence(following=0xFFFFFFFF)))
+    good("presence/255", "The most, with the longest names.", frame("PRESENCE", presence([(1, n) for n in longest])))
+    bad("presence/state-3", "No such state.", frame("PRESENCE", presence(((3, b"bob"),))))
+    bad("presence/changed-nothing", "Nothing is told.", frame("PRESENCE", presence((), request=0)))
+    bad("presence/changed-goes-on", "There is nothing to ask.", frame("PRESENCE", presence(request=0, following=1)))
+    bad("presence/count-over-states", "One is missing.", frame("PRESENCE", presence(count=3)))
+    bad("presence/count-under-states", "One is left over.", frame("PRESENCE", presence(count=1)))
+    bad_names("presence", lambda name: frame("PRESENCE", presence(((1, b"bob"), (2, name)))))
+    not_lengths("PRESENCE", presence([(1, n) for n in longest]), 11, 13, 14, 12 + 255 * 34 + 1)
+
+    good("block/block", "From now on.", frame("BLOCK", block()))
+    good("block/unblock", "No more.", frame("BLOCK", block(0, 0xFFFFFFFF)))
+    good("block/longest-name", "32 bytes.", frame("BLOCK", block(name=b"m" * 32)))
+    bad("block/request-0", "Not zero.", frame("BLOCK", block(request=0)))
+    bad("block/block-2", "No such value.", frame("BLOCK", block(2)))
+    bad_names("block", lambda name: frame("BLOCK", block(name=name)))
+    bad("block/name-longer-than-body", "It would go on behind the end.", frame("BLOCK", block(length=8)))
+    bad("block/name-shorter-than-body", "A byte is left over.", frame("BLOCK", block(length=6)))
+    not_lengths("BLOCK", block(), 9, 42)
+
+    good("blocked/blocked", "It is on disk.", frame("BLOCKED", blocked()))
+    good("blocked/unblocked", "It is on disk.", frame("BLOCKED", blocked(0)))
+    bad("blocked/request-0", "An answer to nothing.", frame("BLOCKED", blocked(request=0)))
+    bad("blocked/block-2", "No such value.", frame("BLOCKED", blocked(2)))
+    not_lengths("BLOCKED", blocked(), 7, 9)
+
+    good("remove/typical", "One's own name.", frame("REMOVE", remove()))
+    bad("remove/request-0", "Not zero.", frame("REMOVE", remove(0)))
+    not_lengths("REMOVE", remove(), 259, 261)
+    good("removed/typical", "It is on disk.", frame("REMOVED", removed()))
+    bad("removed/request-0", "An answer to nothing.", frame("REMOVED", removed(0)))
+    not_lengths("REMOVED", removed(), 0, 3, 5)
+
+
 def on_disk():
     found = {}
     for folder, _, names in os.walk(FOLDER):
@@ -790,7 +936,7 @@ def on_disk():
 
 
 def main():
-    for part in (reading, cuts, skipped, every_type, login, errors, routed, ranges, directory, roll_over):
+    for part in (reading, cuts, skipped, every_type, login, errors, routed, ranges, ids, directory, roll_over, people):
         part()
     if "--check" in sys.argv[1:]:
         found = on_disk()

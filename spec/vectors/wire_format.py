@@ -23,6 +23,9 @@ TTL_MAX = 2_592_000
 BATCH_MAX = 16
 TEXT_MAX = 120
 ROLL_OVERS_MAX = 8
+QUERY_MAX = 64
+WHO_MAX = 64
+PRESENCE_MAX = 255
 
 # Section 1: number, and who reads it.
 TYPES = {
@@ -38,6 +41,8 @@ TYPES = {
     "NOTICE": (0x12, "to client"),
     "ACK": (0x13, "to relay"),
     "RESULT": (0x14, "to client"),
+    "QUERY": (0x15, "to relay"),
+    "STATES": (0x16, "to client"),
     "LOOKUP": (0x20, "to relay"),
     "ENTRY": (0x21, "to client"),
     "PUBLISH": (0x22, "to relay"),
@@ -45,11 +50,21 @@ TYPES = {
     "ROLL": (0x24, "to relay"),
     "ROLLED": (0x25, "to client"),
     "ROLLS": (0x26, "to client"),
+    "WHO": (0x28, "to relay"),
+    "PRESENCE": (0x29, "to client"),
+    "BLOCK": (0x2A, "to relay"),
+    "BLOCKED": (0x2B, "to client"),
+    "REMOVE": (0x2C, "to relay"),
+    "REMOVED": (0x2D, "to client"),
 }
 NAMES = {number: name for name, (number, _) in TYPES.items()}
 
 # Section 5.
-RESULTS = {1: "COLLECTED", 2: "STORED", 3: "REFUSED", 4: "UNCERTAIN", 5: "EXPIRED", 6: "DONE"}
+RESULTS = {1: "COLLECTED", 2: "STORED", 3: "REFUSED", 4: "UNCERTAIN", 5: "EXPIRED", 6: "DONE", 7: "ACCEPTED"}
+STATES = {0: "UNKNOWN", 1: "WAITING", 2: "STORED", 3: "DONE", 4: "ACCEPTED"}
+
+# Section 6.
+PRESENCE = {0: "nobody", 1: "offline", 2: "online"}
 
 # Section 7: number, where.
 CODES = {
@@ -74,6 +89,12 @@ CODES = {
     "BAD_BUNDLE": (0x0125, "request"),
     "PREKEYS_FULL": (0x0126, "request"),
     "BAD_ROLL": (0x0127, "request"),
+    "PRESENCE_PRIVATE": (0x0128, "request"),
+    "BLOCKED": (0x0129, "refused, request"),
+    "WATCHES_FULL": (0x012A, "request"),
+    "BLOCKS_FULL": (0x012B, "request"),
+    "BAD_REMOVAL": (0x012C, "request"),
+    "NAME_REMOVED": (0x012D, "closes"),
     "LOGIN_TIMEOUT": (0x0201, "closes"),
     "IDLE_TIMEOUT": (0x0202, "closes"),
     "SLOW_READER": (0x0203, "closes"),
@@ -85,6 +106,8 @@ CODES = {
     "BUSY": (0x0222, "refused, request"),
     "STORE_FAILED": (0x0223, "closes, refused, request"),
     "MAILBOX_NOT_EMPTY": (0x0224, "request"),
+    "SHARE_FULL": (0x0225, "refused"),
+    "QUOTA_FULL": (0x0226, "refused"),
 }
 CODE_NAMES = {number: name for name, (number, _) in CODES.items()}
 
@@ -245,6 +268,28 @@ def lengths(kind):
             return {4 + 8}
         case "ROLLS":
             return {4 + 1 + 3 + 256 + ROLL_OVER * n for n in range(ROLL_OVERS_MAX + 1)}
+        case "QUERY":
+            return {4 + 8 + 8 + 2 + 2}
+        case "STATES":
+            return {4 + 8 + 8 + 2 + 2 + n for n in range(1, QUERY_MAX + 1)}
+        case "WHO":
+            return sums(4 + 1 + 1 + 2 + 4, {1 + n for n in names}, WHO_MAX)
+        case "PRESENCE":
+            return sums(4 + 4 + 1 + 3, {1 + 1 + n for n in names}, PRESENCE_MAX)
+        case "BLOCK":
+            return {4 + 1 + 3 + 1 + n for n in names}
+        case "BLOCKED":
+            return {4 + 1 + 3}
+        case "REMOVE":
+            return {4 + 256}
+        case "REMOVED":
+            return {4}
+
+
+def sums(fixed, lengths, count_max):
+    """The lengths of a fixed part with up to so many items, each of one of these lengths."""
+    low, high = min(lengths), max(lengths)
+    return {fixed} | {n for count in range(1, count_max + 1) for n in range(fixed + low * count, fixed + high * count + 1)}
 
 
 LENGTHS = {kind: lengths(kind) for kind in TYPES}
@@ -471,6 +516,68 @@ def read_rolls(c):
     return f | {"identity_key": c.bytes(256), "roll_overs": c.bytes(ROLL_OVER * f["count"])}
 
 
+def read_query(c):
+    f = {"request": c.uint(4), "lane": c.uint(8), "first_number": c.uint(8), "count": c.uint(2)}
+    c.zero(2)
+    must(f["request"] != 0 and f["first_number"] >= 1 and 1 <= f["count"] <= QUERY_MAX)
+    must(f["first_number"] + f["count"] - 1 < 1 << 64)
+    return f
+
+
+def read_states(c):
+    f = read_query(c)
+    states = [c.uint(1) for _ in range(f["count"])]
+    must(all(state in STATES for state in states))
+    return f | {"states": " ".join(STATES[state] for state in states)}
+
+
+def read_who(c):
+    f = {"request": c.uint(4), "watch": c.uint(1), "count": c.uint(1)}
+    c.zero(2)
+    f["from"] = c.uint(4)
+    must(f["request"] != 0 and f["watch"] in (0, 1, 2) and f["count"] <= WHO_MAX)
+    must(f["from"] == 0 if f["count"] else f["watch"] == 0)
+    return f | {"names": " ".join(c.name() for _ in range(f["count"]))}
+
+
+def read_presence(c):
+    f = {"request": c.uint(4), "next": c.uint(4), "count": c.uint(1)}
+    c.zero(3)
+    must(f["request"] != 0 or (f["count"] and not f["next"]))
+    shown = []
+    for _ in range(f["count"]):
+        state = c.uint(1)
+        must(state in PRESENCE)
+        shown.append(f"{c.name()} {PRESENCE[state]}")
+    return f | {"states": ", ".join(shown)}
+
+
+def read_block(c):
+    f = {"request": c.uint(4), "block": c.uint(1)}
+    c.zero(3)
+    must(f["request"] != 0 and f["block"] in (0, 1))
+    return f | {"name": c.name()}
+
+
+def read_blocked(c):
+    f = {"request": c.uint(4), "block": c.uint(1)}
+    c.zero(3)
+    must(f["request"] != 0 and f["block"] in (0, 1))
+    return f
+
+
+def read_remove(c):
+    f = {"request": c.uint(4), "signature": c.bytes(256)}
+    must(f["request"] != 0)
+    return f
+
+
+def read_removed(c):
+    f = {"request": c.uint(4)}
+    must(f["request"] != 0)
+    return f
+
+
 BODIES = {
     "HELLO": read_hello,
     "CHALLENGE": read_challenge,
@@ -488,4 +595,12 @@ BODIES = {
     "ROLL": read_roll,
     "ROLLED": read_rolled,
     "ROLLS": read_rolls,
+    "QUERY": read_query,
+    "STATES": read_states,
+    "WHO": read_who,
+    "PRESENCE": read_presence,
+    "BLOCK": read_block,
+    "BLOCKED": read_blocked,
+    "REMOVE": read_remove,
+    "REMOVED": read_removed,
 }

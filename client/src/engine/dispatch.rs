@@ -390,7 +390,7 @@ impl Engine {
             let answer = match outcome.code {
                 // The parser saw to it that there is one for each.
                 ResultCode::Collected => Answer::Collected(receipts.next().unwrap_or(Receipt::ZERO)),
-                ResultCode::Stored => Answer::Stored,
+                ResultCode::Stored | ResultCode::Accepted => Answer::Stored,
                 ResultCode::Refused => Answer::Refused {
                     code: outcome.reason,
                     retry_after_ms: u64::from(outcome.retry_after_seconds) * 1_000,

@@ -141,7 +141,7 @@ impl Core {
             return;
         };
         let seen = match code {
-            ResultCode::Collected | ResultCode::Done => Seen::Done,
+            ResultCode::Collected | ResultCode::Done | ResultCode::Accepted => Seen::Done,
             ResultCode::Stored => Seen::Stored,
             ResultCode::Refused | ResultCode::Uncertain | ResultCode::Expired => Seen::New,
         };

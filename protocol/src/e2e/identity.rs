@@ -1,4 +1,4 @@
-//! The identity key: it signs logins, roll-overs, bundles and INITs, and never decrypts.
+//! The identity key: it signs logins, roll-overs, removals, bundles and INITs, and never decrypts.
 //!
 //! This file owns the client's long-term key pair. It must not know what the signatures are about,
 //! but for a login's and a roll-over's. Source: spec/crypto.md, "Keys of a client" and "Login".
@@ -11,7 +11,7 @@ use super::codec::{Corrupt, Reader, Writer};
 use super::key_pair::{KeyPair, StoredKey};
 use super::pss;
 use crate::ids::{Fingerprint, Modulus, Name, Signature};
-use crate::login::{Login, RollOver, fingerprint};
+use crate::login::{Login, Removal, RollOver, fingerprint};
 
 const STATE_VERSION: u8 = 1;
 
@@ -63,6 +63,13 @@ impl Identity {
     pub fn sign_roll_over(&self, roll_over: &RollOver<'_>, rng: &mut impl CryptoRng) -> Signature {
         debug_assert!([roll_over.former, roll_over.fingerprint].contains(&&self.fingerprint));
         self.sign(roll_over.signed_bytes().as_bytes(), rng)
+    }
+
+    /// Signs the removal of the name that this identity owns. One private operation.
+    #[must_use]
+    pub fn sign_removal(&self, removal: &Removal<'_>, rng: &mut impl CryptoRng) -> Signature {
+        debug_assert!(*removal.fingerprint == self.fingerprint);
+        self.sign(removal.signed_bytes().as_bytes(), rng)
     }
 
     pub(crate) fn sign(&self, message: &[u8], rng: &mut impl CryptoRng) -> Signature {

@@ -109,6 +109,18 @@ codes! {
     PrekeysFull = 0x0126, "PREKEYS_FULL";
     /// A roll-over whose key, time or signatures don't fit.
     BadRoll = 0x0127, "BAD_ROLL";
+    /// This relay doesn't say who is online.
+    PresencePrivate = 0x0128, "PRESENCE_PRIVATE";
+    /// The recipient has blocked the sender.
+    Blocked = 0x0129, "BLOCKED";
+    /// This connection watches as many names as it may.
+    WatchesFull = 0x012A, "WATCHES_FULL";
+    /// As many names are blocked as may be.
+    BlocksFull = 0x012B, "BLOCKS_FULL";
+    /// The signature of a removal doesn't fit.
+    BadRemoval = 0x012C, "BAD_REMOVAL";
+    /// The name was removed. Closes.
+    NameRemoved = 0x012D, "NAME_REMOVED";
     /// Login took too long. Closes.
     LoginTimeout = 0x0201, "LOGIN_TIMEOUT";
     /// Nothing was heard for twice the keepalive. Closes.
@@ -131,6 +143,10 @@ codes! {
     StoreFailed = 0x0223, "STORE_FAILED";
     /// Messages or notices wait in the mailbox of who wants to roll over.
     MailboxNotEmpty = 0x0224, "MAILBOX_NOT_EMPTY";
+    /// Too much of the sender's waits in the recipient's mailbox.
+    ShareFull = 0x0225, "SHARE_FULL";
+    /// Too much of the sender's waits in all mailboxes together.
+    QuotaFull = 0x0226, "QUOTA_FULL";
 }
 
 impl ErrorCode {

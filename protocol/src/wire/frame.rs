@@ -6,6 +6,8 @@
 use super::FrameType;
 use super::directory::{Entry, Lookup, Publish, Published};
 use super::header::{FrameError, Header};
+use super::people::{Block, Blocked, Presence, Remove, Removed, Who};
+use super::query::{Query, States};
 use super::roll::{Roll, Rolled, Rolls};
 use super::routed::{Notice, Routed};
 use super::session::{Challenge, ErrorFrame, Hello, Proof, Welcome, parse_ping};
@@ -39,6 +41,10 @@ pub enum Frame<'a> {
     Ack(Ack<'a>),
     /// To the client: what became of messages.
     Result(Outcome<'a>),
+    /// To the relay: what became of these ids?
+    Query(Query),
+    /// To the client: this.
+    States(States<'a>),
     /// To the relay: a question to the directory.
     Lookup(Lookup),
     /// To the client: its answer.
@@ -53,6 +59,18 @@ pub enum Frame<'a> {
     Rolled(Rolled),
     /// To the client: the roll-overs of a name.
     Rolls(Rolls<'a>),
+    /// To the relay: who is online?
+    Who(Who<'a>),
+    /// To the client: these are.
+    Presence(Presence<'a>),
+    /// To the relay: a name is to be blocked, or no longer.
+    Block(Block),
+    /// To the client: it is.
+    Blocked(Blocked),
+    /// To the relay: the name is to be nobody's.
+    Remove(Remove<'a>),
+    /// To the client: it is.
+    Removed(Removed),
     /// A frame of an unknown type that may be skipped.
     Skipped,
 }
@@ -111,6 +129,8 @@ impl<'a> Frame<'a> {
             }
             FrameType::Ack => Self::Ack(Ack::parse(body)?),
             FrameType::Result => Self::Result(Outcome::parse(body)?),
+            FrameType::Query => Self::Query(Query::parse(body)?),
+            FrameType::States => Self::States(States::parse(body)?),
             FrameType::Lookup => Self::Lookup(Lookup::parse(body)?),
             FrameType::Entry => Self::Entry(Entry::parse(body)?),
             FrameType::Publish => Self::Publish(Publish::parse(body)?),
@@ -118,6 +138,12 @@ impl<'a> Frame<'a> {
             FrameType::Roll => Self::Roll(Roll::parse(body)?),
             FrameType::Rolled => Self::Rolled(Rolled::parse(body)?),
             FrameType::Rolls => Self::Rolls(Rolls::parse(body)?),
+            FrameType::Who => Self::Who(Who::parse(body)?),
+            FrameType::Presence => Self::Presence(Presence::parse(body)?),
+            FrameType::Block => Self::Block(Block::parse(body)?),
+            FrameType::Blocked => Self::Blocked(Blocked::parse(body)?),
+            FrameType::Remove => Self::Remove(Remove::parse(body)?),
+            FrameType::Removed => Self::Removed(Removed::parse(body)?),
         })
     }
 
@@ -137,6 +163,8 @@ impl<'a> Frame<'a> {
             Self::Notice(..) => FrameType::Notice,
             Self::Ack(_) => FrameType::Ack,
             Self::Result(_) => FrameType::Result,
+            Self::Query(_) => FrameType::Query,
+            Self::States(_) => FrameType::States,
             Self::Lookup(_) => FrameType::Lookup,
             Self::Entry(_) => FrameType::Entry,
             Self::Publish(_) => FrameType::Publish,
@@ -144,6 +172,12 @@ impl<'a> Frame<'a> {
             Self::Roll(_) => FrameType::Roll,
             Self::Rolled(_) => FrameType::Rolled,
             Self::Rolls(_) => FrameType::Rolls,
+            Self::Who(_) => FrameType::Who,
+            Self::Presence(_) => FrameType::Presence,
+            Self::Block(_) => FrameType::Block,
+            Self::Blocked(_) => FrameType::Blocked,
+            Self::Remove(_) => FrameType::Remove,
+            Self::Removed(_) => FrameType::Removed,
             Self::Skipped => return None,
         })
     }

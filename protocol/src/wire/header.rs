@@ -180,6 +180,15 @@ fn length_fits(frame_type: FrameType, bytes: usize) -> bool {
         FrameType::Published => bytes == 16,
         FrameType::Roll => bytes == 780,
         FrameType::Rolled => bytes == 12,
+        FrameType::Query => bytes == 24,
+        FrameType::States => (25..=88).contains(&bytes),
+        // Names of any length fill every gap from the shortest one on.
+        FrameType::Who => bytes == 12 || (14..=2_124).contains(&bytes),
+        FrameType::Presence => bytes == 12 || (15..=8_682).contains(&bytes),
+        FrameType::Block => (10..=41).contains(&bytes),
+        FrameType::Blocked => bytes == 8,
+        FrameType::Remove => bytes == 260,
+        FrameType::Removed => bytes == 4,
         FrameType::Rolls => (264..=6_472).contains(&bytes) && (bytes - 264).is_multiple_of(776),
     }
 }

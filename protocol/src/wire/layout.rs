@@ -124,10 +124,20 @@ const ROUTING: &[Item] = &[
     Number("time", 8),
     Number("ttl", 4),
 ];
-const RESULT_CODES: &[(u64, &str)] =
-    &[(1, "COLLECTED"), (2, "STORED"), (3, "REFUSED"), (4, "UNCERTAIN"), (5, "EXPIRED"), (6, "DONE")];
+const RESULT_CODES: &[(u64, &str)] = &[
+    (1, "COLLECTED"),
+    (2, "STORED"),
+    (3, "REFUSED"),
+    (4, "UNCERTAIN"),
+    (5, "EXPIRED"),
+    (6, "DONE"),
+    (7, "ACCEPTED"),
+];
+const ID_STATES: &[(u64, &str)] =
+    &[(0, "UNKNOWN"), (1, "WAITING"), (2, "STORED"), (3, "DONE"), (4, "ACCEPTED")];
 const NO_YES: &[(u64, &str)] = &[(0, "no"), (1, "yes")];
 pub(crate) const PROFILES: &[(u64, &str)] = &[(0, "strict"), (1, "light")];
+const IDS: &[Item] = &[REQUEST, Opaque("lane", 8), Number("first number", 8), Count("count", 2), Zero(2)];
 const SIGNED_PREKEY: &[Item] = &[
     Opaque("N(SPK)", KEY),
     Number("made", 8),
@@ -208,6 +218,8 @@ fn body(frame_type: FrameType) -> &'static [Item] {
             Number("retry after", 4),
             When(&[1], &[Times(&[RECEIPT])]),
         ],
+        FrameType::Query => IDS,
+        FrameType::States => &[All(IDS), Times(&[Choice("state", 1, ID_STATES)])],
         FrameType::Lookup => &[
             REQUEST,
             Choice(
@@ -267,6 +279,28 @@ fn body(frame_type: FrameType) -> &'static [Item] {
                 Opaque("signature by this key", SIGNATURE),
             ]),
         ],
+        FrameType::Who => &[
+            REQUEST,
+            Choice("watch", 1, &[(0, "no"), (1, "yes"), (2, "no more")]),
+            Count("count", 1),
+            Zero(2),
+            Number("from", 4),
+            Times(&[Counted("name")]),
+        ],
+        FrameType::Presence => &[
+            REQUEST,
+            Number("next", 4),
+            Count("count", 1),
+            Zero(3),
+            Times(&[
+                Choice("state", 1, &[(0, "nobody has this name"), (1, "offline"), (2, "online")]),
+                Counted("name"),
+            ]),
+        ],
+        FrameType::Block => &[REQUEST, Choice("block", 1, NO_YES), Zero(3), Counted("name")],
+        FrameType::Blocked => &[REQUEST, Choice("block", 1, NO_YES), Zero(3)],
+        FrameType::Remove => &[REQUEST, Opaque("signature", SIGNATURE)],
+        FrameType::Removed => &[REQUEST],
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! The protocol on one screen: [`FrameType`]. Then: [`header`] for framing and the order of checks,
 //! [`routed`] for SEND, DELIVER and NOTICE, [`session`] for login and errors, [`transfer`] for ACK
-//! and RESULT, [`directory`] for keys, [`roll`] for a name's change to a new key, [`code`] for every refusal.
+//! and RESULT, [`query`] for ids, [`directory`] for keys, [`roll`] for a name's change to a new key, [`people`] for who is
+//! online, blocked or removed, [`code`] for every refusal.
 
 pub mod code;
 mod cursor;
@@ -14,6 +15,8 @@ pub mod directory;
 mod frame;
 pub mod header;
 pub mod layout;
+pub mod people;
+pub mod query;
 pub mod roll;
 pub mod routed;
 pub mod session;
@@ -61,6 +64,10 @@ pub enum FrameType {
     Ack       = 0x13,
     /// to client: lane 8, first number 8, count 2, code 1, zero 1, reason 2, zero 2, retry after 4, receipts 32 x count if COLLECTED
     Result    = 0x14,
+    /// to relay: request 4, lane 8, first number 8, count 2, zero 2
+    Query     = 0x15,
+    /// to client: request 4, lane 8, first number 8, count 2, zero 2, states 1 x count
+    States    = 0x16,
     /// to relay: request 4, want 1, zero 3, uid 8, name 1+n
     Lookup    = 0x20,
     /// to client: request 4, uid 8, fingerprint 32, parts 1, zero 1, prekeys left 2, name 1+n, then by parts
@@ -75,11 +82,23 @@ pub enum FrameType {
     Rolled    = 0x25,
     /// to client: request 4, count 1, zero 3, N(oldest IK) 256, roll-overs 776 x count
     Rolls     = 0x26,
+    /// to relay: request 4, watch 1, count 1, zero 2, from 4, names (1+n) x count
+    Who       = 0x28,
+    /// to client: request 4, next 4, count 1, zero 3, then count times: state 1, name 1+n
+    Presence  = 0x29,
+    /// to relay: request 4, block 1, zero 3, name 1+n
+    Block     = 0x2A,
+    /// to client: request 4, block 1, zero 3
+    Blocked   = 0x2B,
+    /// to relay: request 4, signature 256
+    Remove    = 0x2C,
+    /// to client: request 4
+    Removed   = 0x2D,
 }
 
 impl FrameType {
     /// Every type of this version.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::Hello,
         Self::Challenge,
         Self::Proof,
@@ -92,6 +111,8 @@ impl FrameType {
         Self::Notice,
         Self::Ack,
         Self::Result,
+        Self::Query,
+        Self::States,
         Self::Lookup,
         Self::Entry,
         Self::Publish,
@@ -99,6 +120,12 @@ impl FrameType {
         Self::Roll,
         Self::Rolled,
         Self::Rolls,
+        Self::Who,
+        Self::Presence,
+        Self::Block,
+        Self::Blocked,
+        Self::Remove,
+        Self::Removed,
     ];
 
     /// The type with this number, if this version has it.
@@ -118,6 +145,8 @@ impl FrameType {
             0x12 => Self::Notice,
             0x13 => Self::Ack,
             0x14 => Self::Result,
+            0x15 => Self::Query,
+            0x16 => Self::States,
             0x20 => Self::Lookup,
             0x21 => Self::Entry,
             0x22 => Self::Publish,
@@ -125,6 +154,12 @@ impl FrameType {
             0x24 => Self::Roll,
             0x25 => Self::Rolled,
             0x26 => Self::Rolls,
+            0x28 => Self::Who,
+            0x29 => Self::Presence,
+            0x2A => Self::Block,
+            0x2B => Self::Blocked,
+            0x2C => Self::Remove,
+            0x2D => Self::Removed,
             _ => return None,
         })
     }
@@ -145,6 +180,8 @@ impl FrameType {
             Self::Notice => "NOTICE",
             Self::Ack => "ACK",
             Self::Result => "RESULT",
+            Self::Query => "QUERY",
+            Self::States => "STATES",
             Self::Lookup => "LOOKUP",
             Self::Entry => "ENTRY",
             Self::Publish => "PUBLISH",
@@ -152,6 +189,12 @@ impl FrameType {
             Self::Roll => "ROLL",
             Self::Rolled => "ROLLED",
             Self::Rolls => "ROLLS",
+            Self::Who => "WHO",
+            Self::Presence => "PRESENCE",
+            Self::Block => "BLOCK",
+            Self::Blocked => "BLOCKED",
+            Self::Remove => "REMOVE",
+            Self::Removed => "REMOVED",
         }
     }
 

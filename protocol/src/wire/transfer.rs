@@ -25,6 +25,8 @@ pub enum ResultCode {
     Expired = 5,
     /// A repeated id: it was collected before, and its receipt is no longer known.
     Done = 6,
+    /// COLLECTED, STORED or DONE: this relay doesn't say which.
+    Accepted = 7,
 }
 
 impl ResultCode {
@@ -38,6 +40,7 @@ impl ResultCode {
             4 => Self::Uncertain,
             5 => Self::Expired,
             6 => Self::Done,
+            7 => Self::Accepted,
             _ => return None,
         })
     }

@@ -6,6 +6,8 @@ use e2e_protocol::limits::{ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX, RANGE_COUNT_MAX,
 use e2e_protocol::wire::directory::{
     Batch, BundleParts, Entry, Lookup, OneTimePrekey, Publish, Published, SignedPrekey, Want, Whose,
 };
+use e2e_protocol::wire::people::{About, Block, Blocked, Presence, Remove, Removed, State, Watch, Who};
+use e2e_protocol::wire::query::{IdState, Query, States};
 use e2e_protocol::wire::roll::{Roll, RollOver, Rolled, Rolls};
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::session::{
@@ -17,13 +19,14 @@ use proptest::prelude::*;
 
 use super::emit;
 
-const RESULT_CODES: [ResultCode; 6] = [
+const RESULT_CODES: [ResultCode; 7] = [
     ResultCode::Collected,
     ResultCode::Stored,
     ResultCode::Refused,
     ResultCode::Uncertain,
     ResultCode::Expired,
     ResultCode::Done,
+    ResultCode::Accepted,
 ];
 
 /// What random frames are made of: a frame uses of it what it needs.
@@ -140,6 +143,36 @@ impl Material {
         Number(self.integers[2].clamp(1, u64::MAX - u64::from(self.count) + 1))
     }
 
+    fn request(&self) -> u32 {
+        (self.integers[0] as u32).max(1)
+    }
+
+    fn query(&self) -> Query {
+        let count = (self.count - 1) % 64 + 1;
+        let first = Number(self.integers[2].clamp(1, u64::MAX - u64::from(count) + 1));
+        Query { request: self.request(), lane: Lane(self.integers[3]), first, count }
+    }
+
+    fn id_state(&self, number: Number) -> IdState {
+        IdState::from_number(self.blob[number.0 as usize % 64] % 5).unwrap()
+    }
+
+    fn watch(&self) -> Watch {
+        self.pick(&[Watch::No, Watch::Yes, Watch::NoMore])
+    }
+
+    /// Names that differ in length, 0 to 64 of them.
+    fn who_names(&self) -> Vec<Name> {
+        let text = self.name.to_string();
+        (0..usize::from(self.count % 65)).map(|i| text[..1 + i % text.len()].parse().unwrap()).collect()
+    }
+
+    fn presences(&self) -> Vec<(State, Name)> {
+        let states = [State::Nobody, State::Offline, State::Online];
+        let names = self.who_names().into_iter().zip(&self.blob);
+        names.map(|(name, byte)| (states[usize::from(*byte) % 3], name)).collect()
+    }
+
     fn signed_prekey(&self) -> SignedPrekey<'_> {
         SignedPrekey {
             modulus: self.array(256),
@@ -165,7 +198,7 @@ impl Material {
     /// The frame, where its fields can be stated without its bytes.
     fn frame(&self) -> Option<Frame<'_>> {
         let [a, b, c, d] = self.integers;
-        let request = (a as u32).max(1);
+        let request = self.request();
         Some(match self.frame_type {
             FrameType::Hello => Frame::Hello(Hello {
                 version_min: (a as u16).min(b as u16),
@@ -261,9 +294,21 @@ impl Material {
                 let roll_overs = &self.blob[256..].as_chunks().0[..usize::from(self.count % 9)];
                 Frame::Rolls(Rolls { request, oldest: self.array(0), roll_overs })
             }
-            FrameType::Send | FrameType::Deliver | FrameType::Notice | FrameType::Ack | FrameType::Result => {
-                return None;
+            FrameType::Query => Frame::Query(self.query()),
+            FrameType::Block => {
+                Frame::Block(Block { request, block: self.choice.is_multiple_of(2), name: self.name })
             }
+            FrameType::Blocked => Frame::Blocked(Blocked { request, block: self.choice.is_multiple_of(2) }),
+            FrameType::Remove => Frame::Remove(Remove { request, signature: self.array(0) }),
+            FrameType::Removed => Frame::Removed(Removed { request }),
+            FrameType::Send
+            | FrameType::Deliver
+            | FrameType::Notice
+            | FrameType::Ack
+            | FrameType::Result
+            | FrameType::States
+            | FrameType::Who
+            | FrameType::Presence => return None,
         })
     }
 
@@ -286,6 +331,17 @@ impl Material {
                 let places = frame[OpenResult::HEAD_BYTES..].chunks_mut(32);
                 places.zip(&receipts).for_each(|(to, from)| to.copy_from_slice(&from.0));
                 open.close(frame)
+            }
+            FrameType::States => States::emit(out, &self.query(), |number| self.id_state(number)),
+            FrameType::Who => match self.who_names() {
+                names if names.is_empty() => {
+                    Who::emit_everybody(out, self.request(), self.integers[1] as u32)
+                }
+                names => Who::emit(out, self.request(), self.watch(), &names),
+            },
+            FrameType::Presence => {
+                let next = self.integers[1] as u32;
+                Presence::emit(out, self.request(), next, &self.presences())
             }
             frame_type => emit_routed(out, frame_type, &self.routing(), self.envelope()),
         }
@@ -321,6 +377,22 @@ impl Material {
                     && outcome.numbers().eq(numbers)
                     && outcome.receipts.is_empty() != collected
                     && (!collected || outcome.receipts.iter().eq(self.receipts()))
+            }
+            Frame::States(states) => {
+                let states_match = states.iter().all(|(number, state)| state == self.id_state(number));
+                states.query == self.query()
+                    && states.iter().count() == usize::from(states.query.count)
+                    && states_match
+            }
+            Frame::Who(Who { request, about: About::Everybody { from } }) => {
+                (*request, *from) == (self.request(), self.integers[1] as u32) && self.who_names().is_empty()
+            }
+            Frame::Who(Who { request, about: About::Names(watch, names) }) => {
+                (*request, *watch) == (self.request(), self.watch()) && names.iter().eq(self.who_names())
+            }
+            Frame::Presence(presence) => {
+                (presence.request, presence.next) == (self.request(), self.integers[1] as u32)
+                    && presence.iter().eq(self.presences())
             }
             other => self.frame() == Some(*other),
         }

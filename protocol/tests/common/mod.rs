@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use e2e_protocol::limits::BODY_BYTES_MAX;
+use e2e_protocol::wire::people::{About, Presence, Who};
+use e2e_protocol::wire::query::States;
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::session::emit_ping;
 use e2e_protocol::wire::transfer::{Ack, OpenResult, ResultCode, ResultKind};
@@ -207,6 +209,25 @@ pub(crate) fn emit(frame: &Frame<'_>, out: &mut [u8]) -> Option<Result<usize, No
         Frame::Roll(roll) => roll.emit(out),
         Frame::Rolled(rolled) => rolled.emit(out),
         Frame::Rolls(rolls) => rolls.emit(out),
+        Frame::Query(query) => query.emit(out),
+        Frame::States(states) => {
+            let listed: Vec<_> = states.iter().collect();
+            let first = states.query.first.0;
+            States::emit(out, &states.query, |number| listed[usize::try_from(number.0 - first).unwrap()].1)
+        }
+        Frame::Who(who) => match who.about {
+            About::Names(watch, names) => {
+                Who::emit(out, who.request, watch, &names.iter().collect::<Vec<_>>())
+            }
+            About::Everybody { from } => Who::emit_everybody(out, who.request, from),
+        },
+        Frame::Presence(presence) => {
+            Presence::emit(out, presence.request, presence.next, &presence.iter().collect::<Vec<_>>())
+        }
+        Frame::Block(block) => block.emit(out),
+        Frame::Blocked(blocked) => blocked.emit(out),
+        Frame::Remove(remove) => remove.emit(out),
+        Frame::Removed(removed) => removed.emit(out),
         Frame::Skipped => return None,
     })
 }

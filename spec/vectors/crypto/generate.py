@@ -300,6 +300,16 @@ def deriving():
         ("new signature", pss(new, signed, Stream("roll new").take(32))),
     ])
 
+    relay_id, uid = Stream("relay id of a removal").take(32), 0x0000_0003_0000_0001
+    signed = remove_bytes(relay_id, uid, "alice", old)
+    add("derive/remove", [
+        ("vector", "derive/remove"),
+        ("about", "The removal of a name, and its signature."),
+        ("name", "alice"), ("identity", "alice-ik"), ("relay id", relay_id), ("uid", uid),
+        ("signed", signed),
+        ("signature", pss(old, signed, Stream("remove").take(32))),
+    ])
+
     people = [(1, "alice"), (2, "bob"), (3, "carol")]
     lines = [("vector", "derive/number"), ("about", "The numbers of three keys, and what each two people compare.")]
     digits = {}

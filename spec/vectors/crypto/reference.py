@@ -30,6 +30,10 @@ def roll_bytes(name, old, new, time):
     return T("RLY1/roll") + LP(name.encode()) + old.fp + new.fp + u(time, 8)
 
 
+def remove_bytes(relay_id, uid, name, identity):
+    return T("RLY1/remove") + relay_id + u(uid, 8) + LP(name.encode()) + identity.fp
+
+
 def digest_of(identity, name):
     return hashlib.sha512(T("RLY1/number") + identity.modulus + LP(name.encode())).digest()
 

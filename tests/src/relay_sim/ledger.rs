@@ -81,7 +81,7 @@ impl Ledger {
     ) {
         let count = match code {
             ResultCode::Collected => &mut self.counts.collected,
-            ResultCode::Stored => &mut self.counts.stored,
+            ResultCode::Stored | ResultCode::Accepted => &mut self.counts.stored,
             ResultCode::Refused => &mut self.counts.refused,
             ResultCode::Uncertain => &mut self.counts.uncertain,
             ResultCode::Expired => &mut self.counts.expired,

@@ -15,10 +15,10 @@ use crate::e2e::message::{self, Context, MessageKeys};
 use crate::e2e::plaintext::Plaintext;
 use crate::e2e::prekeys::Prekeys;
 use crate::e2e::{cbc, kdf, oaep};
-use crate::ids::{Fingerprint, Name, Nonce, RelayId};
+use crate::ids::{Fingerprint, Name, Nonce, RelayId, Uid};
 use crate::login::notation::sha256;
-use crate::login::{Login, LoginError, Purpose, fingerprint, key_id, public_key};
-use crate::login::{token_proof, verify_login, verify_token_proof};
+use crate::login::{Login, LoginError, Purpose, Removal, RollOver, fingerprint, key_id, public_key};
+use crate::login::{token_proof, verify_login, verify_removal, verify_roll_over, verify_token_proof};
 
 pub(super) struct Vector(HashMap<String, String>);
 
@@ -190,6 +190,32 @@ fn login_is_proven_as_in_the_vectors() {
         assert!(verify_token_proof(&v.bytes("token"), &login, &v.array("token proof")));
         assert!(!verify_token_proof(b"other", &login, &v.array("token proof")));
     }
+}
+
+#[test]
+fn roll_over_and_removal_are_proven_as_in_the_vectors() {
+    let v = Vector::load("derive/roll.txt");
+    let (old, new) = (key(v.get("old identity")), key(v.get("new identity")));
+    let (old, new) = (Identity::from(old), Identity::from(new));
+    let time_ms = v.get("time").parse().unwrap();
+    let who = name(v.get("name"));
+    let roll_over =
+        RollOver { name: &who, former: old.fingerprint(), fingerprint: new.fingerprint(), time_ms };
+    assert_eq!(roll_over.signed_bytes().as_bytes(), v.bytes("signed"));
+    let (by_old, by_new) = (v.array("old signature"), v.array("new signature"));
+    let verified = verify_roll_over(&who, old.modulus(), new.modulus(), time_ms, &by_old, &by_new);
+    assert_eq!(verified, Ok(()));
+
+    let v = Vector::load("derive/remove.txt");
+    let identity = Identity::from(key(v.get("identity")));
+    let removal = Removal {
+        relay_id: &RelayId(v.array("relay id")),
+        uid: Uid(v.get("uid").parse().unwrap()),
+        name: &name(v.get("name")),
+        fingerprint: identity.fingerprint(),
+    };
+    assert_eq!(removal.signed_bytes().as_bytes(), v.bytes("signed"));
+    assert!(verify_removal(identity.modulus(), &removal, &v.array("signature")));
 }
 
 #[test]
