@@ -19,6 +19,7 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
 use crate::limits::{POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, READ_BYTES_PER_TURN};
@@ -238,7 +239,7 @@ impl EventLoop {
 
     fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let id = self.core.handle_opened();
+        let id = self.core.handle_opened(AddressKey::from(peer.ip()));
         let index = id.index as usize;
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {

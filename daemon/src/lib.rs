@@ -3,6 +3,7 @@
 //! `core` is a state machine without I/O; `event_loop` joins it with sockets and the clock, `store`
 //! with the disk. `limits` names every bound, `reason` every refusal. The binary is in `main.rs`.
 
+pub mod address;
 pub mod clock;
 pub mod core;
 pub mod event_loop;

@@ -13,7 +13,6 @@ use std::{fs, io};
 use e2e_relayd::clock::{Clock, system_ms};
 use e2e_relayd::core::{Admission, Core};
 use e2e_relayd::event_loop::EventLoop;
-use e2e_relayd::limits::Limits;
 use e2e_relayd::listen::listen;
 use e2e_relayd::options::{Command, Options};
 use e2e_relayd::store::{OpenErrorKind, Store};
@@ -110,7 +109,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let queued: u64 = snapshot.mailboxes.iter().map(|mailbox| mailbox.messages).sum();
     let addresses = addresses(&listeners).map_err(io_failure)?;
     let clock = Clock::start(snapshot.clock);
-    let core = Core::new(Limits::default(), admission, &snapshot, seed);
+    let core = Core::new(options.limits.clone(), admission, &snapshot, seed);
     let mut event_loop = EventLoop::new(core, clock, listeners, signals).map_err(io_failure)?;
     let waker = event_loop.waker().map_err(io_failure)?;
     let notify = move || {

@@ -10,12 +10,13 @@ use e2e_protocol::limits::PORT;
 use e2e_protocol::wire::session::Registration;
 
 use crate::event_loop::LISTENERS_MAX;
+use crate::limits::Limits;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Run the relay.
-    Run(Options),
+    Run(Box<Options>),
     /// Print this and exit.
     Print(String),
 }
@@ -35,6 +36,8 @@ pub struct Options {
     pub token_file: Option<PathBuf>,
     /// Where to write the bound addresses.
     pub ready_file: Option<PathBuf>,
+    /// What may be used up, and how fast.
+    pub limits: Limits,
     /// How often -v was given.
     pub verbose: usize,
 }
@@ -65,6 +68,12 @@ fn flags() -> getopts::Options {
         "ready-file",
         "write the bound addresses there, ADDR:PORT one a line, once listening",
         "FILE",
+    );
+    flags.optmulti(
+        "",
+        "limit",
+        "change a limit; may be repeated; docs/protection.md lists their names",
+        "NAME=NUMBER",
     );
     flags.optflagmulti("v", "verbose", "log more; twice: everything ($RUST_LOG wins)");
     flags.optflag("V", "version", "print the version and exit");
@@ -118,6 +127,7 @@ impl Command {
             Some("closed") => Registration::Closed,
             Some(other) => return Err(format!("--registration is open, token or closed, not '{other}'")),
         };
+        let limits = limits(&matches.opt_strs("limit"))?;
         let token_file = matches.opt_str("token-file").map(PathBuf::from);
         if (registration == Registration::Token) != token_file.is_some() {
             return Err("--registration token and --token-file go together".to_owned());
@@ -127,16 +137,27 @@ impl Command {
             .map(PathBuf::from)
             .or_else(|| default_state_directory(variable))
             .ok_or("no state directory: give -d DIR, or set HOME")?;
-        Ok(Self::Run(Options {
+        Ok(Self::Run(Box::new(Options {
             listen,
             listen_is_explicit: !given.is_empty(),
             state_directory,
             registration,
             token_file,
             ready_file: matches.opt_str("ready-file").map(PathBuf::from),
+            limits,
             verbose: matches.opt_count("v"),
-        }))
+        })))
     }
+}
+
+fn limits(given: &[String]) -> Result<Limits, String> {
+    let mut limits = Limits::default();
+    for text in given {
+        let (name, value) = text.split_once('=').ok_or(format!("--limit {text}: not NAME=NUMBER"))?;
+        let value = value.parse().map_err(|_| format!("--limit {text}: '{value}' is not a number"))?;
+        limits.set(name, value).map_err(|error| format!("--limit {text}: {error}"))?;
+    }
+    Ok(limits)
 }
 
 fn resolve(text: &str) -> Result<Vec<SocketAddr>, String> {

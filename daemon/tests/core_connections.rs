@@ -508,10 +508,9 @@ fn refuses_connections_beyond_the_limits() {
         limits.connections_before_login_max = 2;
     });
     let alice = world.register("alice", Receive::No);
-    let waiting: Vec<_> = (0..2).map(|_| world.challenged(Purpose::Login)).collect();
-    let refused = world.challenged(Purpose::Login);
-    assert_eq!(world.last_words(refused), Some(ErrorCode::TooManyConnections));
-    for peer in waiting {
+    let waiting: Vec<_> = (0..3).map(|_| world.challenged(Purpose::Login)).collect();
+    assert_eq!(world.last_words(waiting[0]), Some(ErrorCode::TooManyConnections), "the oldest makes room");
+    for peer in waiting.into_iter().skip(1) {
         world.proof(peer, "alice", Purpose::Login, Receive::No);
     }
     world.settle();

@@ -24,6 +24,9 @@ pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
 /// Most bytes of a frame's body before login; a longer one is refused with TOO_LONG.
 pub const BODY_BYTES_BEFORE_LOGIN_MAX: usize = 1_024;
 
+/// Most frames that are skipped before login; a further one is refused with UNEXPECTED_FRAME.
+pub const SKIPPED_BEFORE_LOGIN_MAX: u8 = 8;
+
 /// Most messages that one ACK or one RESULT is about.
 pub const RANGE_COUNT_MAX: u16 = 512;
 

@@ -15,6 +15,7 @@ use e2e_protocol::e2e::{Identity, Kind, Plaintext, Profile};
 use e2e_protocol::ids::{MessageId, Name};
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::{Frame, Parsed};
+use e2e_relayd::address::AddressKey;
 use e2e_relayd::core::{Action, Admission, ConnId, Core, Now};
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::{Committer, MemoryEngine, Request, Snapshot};
@@ -145,7 +146,7 @@ impl World {
 
     fn connect(&mut self, name: &Name) {
         self.core.begin_turn(now(self.now_ms));
-        let id = self.core.handle_opened();
+        let id = self.core.handle_opened(AddressKey::V4(1));
         let client = self.clients.get_mut(name).expect("it is registered");
         client.connection = Some(Pipe {
             id,

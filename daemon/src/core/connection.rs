@@ -9,6 +9,7 @@ use e2e_protocol::wire::NoRoom;
 use e2e_protocol::wire::session::{Credit, Purpose, Receive};
 use e2e_protocol::wire::transfer::{OpenResult, ResultCode, ResultKind};
 
+use crate::address::AddressKey;
 use crate::limits::POOLED_BUFFERS_MAX;
 use crate::reason::Reason;
 
@@ -53,6 +54,7 @@ pub(crate) enum Phase {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    pub(crate) address: AddressKey,
     pub(crate) phase: Phase,
     pub(crate) output: Output,
     /// When the last byte came, when the last byte was taken: milliseconds of the monotonic clock.
@@ -60,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) progress_ms: u64,
     /// Requests to the directory without an answer.
     pub(crate) requests_pending: u8,
+    /// Frames that were skipped before login.
+    pub(crate) skipped: u8,
     pub(crate) pinged: bool,
     pub(crate) slow_reader_set: bool,
     /// The host was told of the output, and has not written all of it since: it goes on by itself.
@@ -70,13 +74,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(now_ms: u64) -> Self {
+    pub(crate) fn new(address: AddressKey, now_ms: u64) -> Self {
         Self {
+            address,
             phase: Phase::Hello,
             output: Output::default(),
             heard_ms: now_ms,
             progress_ms: now_ms,
             requests_pending: 0,
+            skipped: 0,
             pinged: false,
             slow_reader_set: false,
             announced: false,

@@ -3,6 +3,7 @@
 //! Owns: places and their generations, so that an id never names two connections.
 
 use super::ConnId;
+use super::addresses::Addresses;
 use super::connection::Connection;
 
 /// The table of connections.
@@ -12,6 +13,8 @@ pub(super) struct Connections {
     free: Vec<u32>,
     /// Those that have not logged in.
     pub(super) before_login: usize,
+    /// How many each source address has.
+    pub(super) addresses: Addresses,
 }
 
 impl Connections {
@@ -35,10 +38,19 @@ impl Connections {
     pub(super) fn remove(&mut self, id: ConnId) {
         if let Some((generation, slot)) = self.slots.get_mut(id.index as usize)
             && *generation == id.generation
-            && slot.take().is_some()
+            && let Some(connection) = slot.take()
         {
+            self.addresses.close(connection.address);
             *generation = generation.wrapping_add(1);
             self.free.push(id.index);
+        }
+    }
+
+    /// One of those that have not logged in has, or ends before.
+    pub(super) fn leave_login(&mut self, id: ConnId) {
+        self.before_login = self.before_login.saturating_sub(1);
+        if let Some(address) = self.get(id).map(|connection| connection.address) {
+            self.addresses.leave_login(address, id);
         }
     }
 

@@ -13,6 +13,7 @@ use e2e_protocol::wire::directory::{
 
 use e2e_protocol::wire::roll::{RollOver, Rolls};
 
+use super::rates::{Act, Rate, per_hour, per_minute};
 use super::{Action, ConnId, Core};
 use crate::store::{
     BundleRecord, KeyHistory, PrekeyBatchRecord, PrekeyCount, PublishError, Request, RollOverRecord,
@@ -43,7 +44,11 @@ struct Address {
 }
 
 impl Core {
-    pub(super) fn handle_lookup(&mut self, id: ConnId, lookup: Lookup) {
+    pub(super) fn handle_lookup(&mut self, id: ConnId, asker: u32, lookup: Lookup) {
+        let rate = per_minute(self.limits.lookups_per_name_minute);
+        if !self.may_ask(id, lookup.request, Act::Lookup(asker), rate) {
+            return;
+        }
         let slot = match lookup.whose {
             Whose::Name(name) => self.users.slot_of(&name),
             Whose::Uid(uid) => self.users.with_uid(uid).map(|_| uid.slot()),
@@ -59,7 +64,7 @@ impl Core {
             return self.push_error(id, ErrorCode::StoreFailed, lookup.request, "the relay's disk failed");
         }
         if let Some(token) = self.ask(id, lookup.request, address.uid) {
-            let one_time = lookup.want == Want::OneTime;
+            let one_time = lookup.want == Want::OneTime && self.may_hand_out(asker, slot);
             self.actions.push_back(Action::Store(match lookup.want {
                 Want::RollOvers => Request::ReadKeys { slot, token },
                 _ => Request::TakeBundle { slot, one_time, token },
@@ -67,7 +72,36 @@ impl Core {
         }
     }
 
+    /// Whether this may be asked for now; BUSY is said if not.
+    pub(super) fn may_ask(&mut self, id: ConnId, request: u32, act: Act, rate: Rate) -> bool {
+        match self.rates.take(act, rate, self.now.monotonic_ms) {
+            Ok(()) => true,
+            Err(seconds) => {
+                let text = "this was asked for too often";
+                self.push_error_after(id, ErrorCode::Busy, request, seconds, text);
+                false
+            }
+        }
+    }
+
+    /// Whether a one-time prekey may be handed out to the asker, so that nobody uses up another's. If not, the
+    /// bundle goes without one, as if there were none left.
+    fn may_hand_out(&mut self, asker: u32, owner: u32) -> bool {
+        let now_ms = self.now.monotonic_ms;
+        let acts = [
+            (Act::TakePrekeyOf(asker, owner), per_hour(self.limits.prekeys_per_pair_hour)),
+            (Act::TakePrekey(asker), per_hour(self.limits.prekeys_per_asker_hour)),
+            (Act::GivePrekey(owner), per_hour(self.limits.prekeys_per_owner_hour)),
+        ];
+        let may = acts.iter().all(|(act, rate)| self.rates.check(*act, *rate, now_ms).is_ok());
+        may && acts.iter().all(|(act, rate)| self.rates.take(*act, *rate, now_ms).is_ok())
+    }
+
     pub(super) fn handle_publish(&mut self, id: ConnId, slot: u32, publish: &Publish<'_>) {
+        let rate = per_hour(self.limits.publishes_per_name_hour);
+        if !self.may_ask(id, publish.request, Act::Publish(slot), rate) {
+            return;
+        }
         let signed_prekey = publish.signed_prekey.map(|prekey| {
             Box::new(SignedPrekeyRecord {
                 modulus: *prekey.modulus,

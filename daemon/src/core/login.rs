@@ -12,8 +12,9 @@ use rand_chacha::rand_core::Rng;
 
 use super::connection::{PendingProof, Phase};
 use super::directory::Pending;
+use super::rates::{Act, per_hour, per_minute};
 use super::timers::Timer;
-use super::{ConnId, Core};
+use super::{ConnId, Core, retry_after_seconds};
 use crate::store::{Request, StoreErrorKind};
 
 /// Whose signature waits to be verified.
@@ -25,10 +26,14 @@ pub(super) enum ToVerify {
     RollOver(u32),
 }
 
-/// Why a PROOF is refused, in a word for the peer.
-struct Refusal(ErrorCode, &'static str);
+/// Why a PROOF is refused, in a word for the peer, and in how many seconds it may be tried again.
+struct Refusal(ErrorCode, u32, &'static str);
 
-const LOGIN_FAILED: Refusal = Refusal(ErrorCode::LoginFailed, "unknown name, other key, or bad signature");
+fn refusal(code: ErrorCode, text: &'static str) -> Refusal {
+    Refusal(code, retry_after_seconds(code), text)
+}
+
+const LOGIN_FAILED: Refusal = Refusal(ErrorCode::LoginFailed, 0, "unknown name, other key, or bad signature");
 
 impl Core {
     pub(super) fn handle_hello(&mut self, id: ConnId, hello: Hello) {
@@ -51,6 +56,10 @@ impl Core {
     pub(super) fn handle_proof(&mut self, id: ConnId, proof: &Proof<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Phase::Challenged { version, purpose, nonce } = connection.phase else { return };
+        let rate = per_minute(self.limits.logins_per_address_minute);
+        if let Err(seconds) = self.rates.take(Act::Login(connection.address), rate, self.now.monotonic_ms) {
+            return self.end_after(id, ErrorCode::Busy, seconds, "your address logs in too often");
+        }
         connection.phase = Phase::Proving(Box::new(PendingProof {
             version,
             purpose,
@@ -74,8 +83,8 @@ impl Core {
                 Some(ToVerify::Login(id)) => {
                     let Some(proof) = self.take_proof(id) else { continue };
                     verified += 1;
-                    if let Err(Refusal(code, text)) = self.verify_login(id, &proof) {
-                        self.end(id, code, text);
+                    if let Err(Refusal(code, seconds, text)) = self.verify_login(id, &proof) {
+                        self.end_after(id, code, seconds, text);
                     }
                 }
             }
@@ -113,10 +122,10 @@ impl Core {
         match (owner, proof.purpose) {
             (Some((slot, true, true)), _) => self.admit(id, slot, proof.receive),
             (Some((_, true, false)), _) => {
-                Err(Refusal(ErrorCode::Busy, "this name is being registered by another connection"))
+                Err(refusal(ErrorCode::Busy, "this name is being registered by another connection"))
             }
             (Some(_), Purpose::Register) => {
-                Err(Refusal(ErrorCode::NameTaken, "the name belongs to another key"))
+                Err(refusal(ErrorCode::NameTaken, "the name belongs to another key"))
             }
             (Some(_) | None, Purpose::Login) => Err(LOGIN_FAILED),
             (None, Purpose::Register) => {
@@ -127,7 +136,7 @@ impl Core {
                         .iter()
                         .any(|token| verify_token_proof(token, &login, &proof.token_proof));
                 if !token_fits {
-                    return Err(Refusal(ErrorCode::BadToken, "a registration token is needed"));
+                    return Err(refusal(ErrorCode::BadToken, "a registration token is needed"));
                 }
                 self.register(id, proof, claimed)
             }
@@ -136,11 +145,21 @@ impl Core {
 
     fn register(&mut self, id: ConnId, proof: &PendingProof, claimed: Fingerprint) -> Result<(), Refusal> {
         if self.store_is_failing() {
-            return Err(Refusal(ErrorCode::StoreFailed, "the relay cannot store names at the moment"));
+            return Err(refusal(ErrorCode::StoreFailed, "the relay cannot store names at the moment"));
         }
-        const FULL: Refusal = Refusal(ErrorCode::DirectoryFull, "the relay has no room for another name");
+        const FULL: Refusal = Refusal(ErrorCode::DirectoryFull, 0, "the relay has no room for another name");
         if self.users.count() >= self.limits.names_max {
             return Err(FULL);
+        }
+        if self.pending.len() >= self.limits.requests_max {
+            return Err(refusal(ErrorCode::Busy, "too many requests wait for an answer"));
+        }
+        let Some(address) = self.connections.get(id).map(|connection| connection.address) else {
+            return Ok(());
+        };
+        let rate = per_hour(self.limits.registrations_per_address_hour);
+        if let Err(seconds) = self.rates.take(Act::Register(address), rate, self.now.monotonic_ms) {
+            return Err(Refusal(ErrorCode::Busy, seconds, "your address registers too many names"));
         }
         let generation = self.new_generation();
         let slot = self.users.reserve(proof.name, claimed, generation).ok_or(FULL)?;
@@ -178,9 +197,9 @@ impl Core {
         }
         // The name is its key's even if the connection is gone meanwhile.
         if let Some(receive) = receive
-            && let Err(Refusal(code, text)) = self.admit(id, slot, receive)
+            && let Err(Refusal(code, seconds, text)) = self.admit(id, slot, receive)
         {
-            self.end(id, code, text);
+            self.end_after(id, code, seconds, text);
         }
     }
 
@@ -200,7 +219,7 @@ impl Core {
         };
         // The one that is replaced makes room.
         if user.connections - u8::from(older.is_some()) >= connections_max {
-            return Err(Refusal(ErrorCode::TooManyConnections, "this name has too many connections"));
+            return Err(refusal(ErrorCode::TooManyConnections, "this name has too many connections"));
         }
         user.connections += 1;
         if let Some(older) = older {
@@ -208,7 +227,7 @@ impl Core {
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.phase = Phase::Ready { slot, credit };
-        self.connections.before_login = self.connections.before_login.saturating_sub(1);
+        self.connections.leave_login(id);
         let Some(user) = self.users.at(slot) else { return Ok(()) };
         let (prekeys, uid) = (user.prekeys, Uid::new(slot, user.generation));
         let queued = user.mailbox().map_or(0, |mailbox| mailbox.messages);

@@ -10,10 +10,12 @@
 //! [`Core::handle_written`].
 //!
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
-//! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Login
-//! is in `login`, keys in `directory`, a name's change to a new key in `roll_over`, what a connection is told and its end in `output`, what time
+//! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Who is let in is
+//! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key in `roll_over`, what a connection is told and its end in `output`, what time
 //! brings about in `deadlines`. State: `users`, `mailbox`, `ring`, `lane`, `connection`.
 
+mod addresses;
+mod arrivals;
 mod collect;
 mod connection;
 mod connections;
@@ -24,6 +26,7 @@ mod lane;
 mod login;
 mod mailbox;
 mod output;
+mod rates;
 mod ring;
 mod roll_over;
 mod send;
@@ -41,10 +44,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 pub use connection::ConnId;
-use connection::{Connection, OutputPool, Phase};
+use connection::{OutputPool, Phase};
 use connections::Connections;
 use directory::Pending;
 use login::ToVerify;
+use rates::Rates;
 use ring::Pool;
 use roll_over::RollingOver;
 use timers::{Timer, Timers};
@@ -97,6 +101,7 @@ pub struct Core {
     pool: Pool,
     outputs: OutputPool,
     timers: Timers,
+    rates: Rates,
     actions: VecDeque<Action>,
 
     /// What waits for a signature to be verified.
@@ -149,6 +154,7 @@ impl Core {
             connections: Connections::default(),
             outputs: OutputPool::default(),
             timers: Timers::default(),
+            rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),
             rolling_over: HashMap::new(),
@@ -175,26 +181,6 @@ impl Core {
         while let Some(timer) = self.timers.poll(self.now.monotonic_ms) {
             self.handle_timer(timer);
         }
-    }
-
-    /// A connection was accepted.
-    pub fn handle_opened(&mut self) -> ConnId {
-        let now_ms = self.now.monotonic_ms;
-        let id = self.connections.insert(Connection::new(now_ms));
-        let refused = if self.stopping.is_some() {
-            Some((ErrorCode::Restarting, "the relay is stopping"))
-        } else if self.connections.len() > self.limits.connections_max
-            || self.connections.before_login > self.limits.connections_before_login_max
-        {
-            Some((ErrorCode::TooManyConnections, "the relay has too many connections"))
-        } else {
-            None
-        };
-        match refused {
-            Some((code, text)) => self.end(id, code, text),
-            None => self.timers.set(now_ms + self.limits.login_ms, Timer::Login(id)),
-        }
-        id
     }
 
     /// Something came from this peer, if only a part of a frame.
@@ -229,10 +215,11 @@ impl Core {
     pub fn handle_frame(&mut self, id: ConnId, frame: Frame<'_>) {
         let Some(connection) = self.connections.get(id) else { return };
         match (&connection.phase, frame) {
-            (Phase::Ending(_), _) | (_, Frame::Skipped) => {}
+            (Phase::Ending(_), _) | (Phase::Ready { .. }, Frame::Skipped) => {}
+            (_, Frame::Skipped) => self.skip_before_login(id),
             (Phase::Ready { slot, .. }, Frame::Send(message)) => self.handle_send(id, *slot, &message),
             (Phase::Ready { slot, .. }, Frame::Ack(ack)) => self.handle_ack(id, *slot, &ack),
-            (Phase::Ready { .. }, Frame::Lookup(lookup)) => self.handle_lookup(id, lookup),
+            (Phase::Ready { slot, .. }, Frame::Lookup(lookup)) => self.handle_lookup(id, *slot, lookup),
             (Phase::Ready { slot, .. }, Frame::Publish(publish)) => self.handle_publish(id, *slot, &publish),
             (Phase::Ready { slot, .. }, Frame::Roll(roll)) => self.handle_roll(id, *slot, &roll),
             (Phase::Ready { .. }, Frame::Ping(opaque)) => {

@@ -15,12 +15,17 @@ use crate::reason::Reason;
 impl Core {
     /// Says why, and closes the connection once that is written.
     pub(super) fn end(&mut self, id: ConnId, code: ErrorCode, text: &str) {
+        self.end_after(id, code, retry_after_seconds(code), text);
+    }
+
+    /// The same, where it is known when it may be tried again.
+    pub(super) fn end_after(&mut self, id: ConnId, code: ErrorCode, retry_seconds: u32, text: &str) {
         let Some(connection) = self.connections.get(id) else { return };
         if matches!(connection.phase, Phase::Ending(_)) {
             return;
         }
         log::debug!("connection {} ends: {code}: {text}", id.index);
-        self.push_error(id, code, 0, text);
+        self.push_error_after(id, code, 0, retry_seconds, text);
         self.leave(id, Phase::Ending(code.into()));
         self.timers.set(self.now.monotonic_ms + self.limits.linger_ms, Timer::Linger(id));
     }
@@ -50,7 +55,7 @@ impl Core {
             }
             Phase::Ending(_) => {}
             Phase::Hello | Phase::Challenged { .. } | Phase::Proving(_) | Phase::Registering { .. } => {
-                self.connections.before_login = self.connections.before_login.saturating_sub(1);
+                self.connections.leave_login(id);
             }
         }
     }
@@ -70,7 +75,18 @@ impl Core {
 
     /// Appends an ERROR: `request` zero means that it closes.
     pub(super) fn push_error(&mut self, id: ConnId, code: ErrorCode, request: u32, text: &str) {
-        let retry_after_seconds = retry_after_seconds(code);
+        self.push_error_after(id, code, request, retry_after_seconds(code), text);
+    }
+
+    /// The same, where it is known when it may be tried again.
+    pub(super) fn push_error_after(
+        &mut self,
+        id: ConnId,
+        code: ErrorCode,
+        request: u32,
+        retry_after_seconds: u32,
+        text: &str,
+    ) {
         let frame =
             ErrorFrame { code: code.into(), closes: request == 0, request, retry_after_seconds, text };
         self.push(id, HEADER_BYTES + 13 + ERROR_TEXT_BYTES_MAX, |out| frame.emit(out));

@@ -13,6 +13,7 @@ use e2e_protocol::wire::transfer::ResultCode;
 
 use super::directory::Pending;
 use super::login::ToVerify;
+use super::rates::{Act, per_hour};
 use super::send::Told;
 use super::{Action, Core};
 use crate::core::ConnId;
@@ -54,6 +55,10 @@ const STORE_FAILED: Refusal = Refusal(ErrorCode::StoreFailed, "the relay's disk 
 impl Core {
     pub(super) fn handle_roll(&mut self, id: ConnId, slot: u32, roll: &Roll<'_>) {
         let request = roll.request;
+        let rate = per_hour(self.limits.roll_overs_per_name_hour);
+        if !self.may_ask(id, request, Act::Roll(slot), rate) {
+            return;
+        }
         let refused = if self.rolling_over.contains_key(&slot) {
             Some(Refusal(ErrorCode::Busy, "another roll-over of this name is under way"))
         } else if check_modulus(roll.roll_over.identity_key).is_err() {

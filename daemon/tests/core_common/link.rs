@@ -93,6 +93,8 @@ pub(crate) struct Link {
     pub(crate) keys: Vec<KnownKeys>,
     pub(crate) request_errors: Vec<(u32, ErrorCode)>,
     pub(crate) last_words: Option<ErrorCode>,
+    /// Of the last ERROR.
+    pub(crate) retry_after: u32,
     pub(crate) pings: Vec<[u8; 8]>,
     pub(crate) pongs: Vec<[u8; 8]>,
     last_sequence: u64,
@@ -126,6 +128,7 @@ impl Link {
             keys: Vec::new(),
             request_errors: Vec::new(),
             last_words: None,
+            retry_after: 0,
             pings: Vec::new(),
             pongs: Vec::new(),
             last_sequence: 0,
@@ -216,6 +219,7 @@ impl Link {
             Frame::Error(error) => {
                 let code = error.code.known().expect("the relay says only what it knows");
                 assert_eq!(error.closes, error.request == 0);
+                self.retry_after = error.retry_after_seconds;
                 if error.closes {
                     self.last_words = Some(code);
                 } else {

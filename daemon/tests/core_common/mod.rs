@@ -27,6 +27,7 @@ use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::session::{Credit, Hello, Proof, Purpose, Receive};
 use e2e_protocol::wire::transfer::Ack;
 use e2e_protocol::wire::{ErrorCode, Frame, FrameType, Parsed, Routing};
+use e2e_relayd::address::AddressKey;
 use e2e_relayd::core::{Action, Admission, Core, Now};
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::Snapshot;
@@ -76,6 +77,8 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) links: Vec<Link>,
     pub(crate) turns: u64,
+    /// Where the next connections come from.
+    pub(crate) address: AddressKey,
     uids: BTreeMap<String, Uid>,
     relay_id: RelayId,
     rng: ChaCha20Rng,
@@ -104,6 +107,7 @@ impl World {
             now,
             links: Vec::new(),
             turns: 0,
+            address: AddressKey::V4(0x7F00_0001),
             uids: BTreeMap::new(),
             relay_id: snapshot.relay_id,
             rng: ChaCha20Rng::seed_from_u64(5),
@@ -214,7 +218,7 @@ impl World {
 
     pub(crate) fn connect(&mut self) -> Peer {
         self.core.begin_turn(self.now);
-        let id = self.core.handle_opened();
+        let id = self.core.handle_opened(self.address);
         self.links.push(Link::new(id));
         self.links.len() - 1
     }

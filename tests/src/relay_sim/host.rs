@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use e2e_protocol::ids::RelayId;
 use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::{Frame, Parsed};
+use e2e_relayd::address::AddressKey;
 use e2e_relayd::core::{Action, Admission, ConnId, Core, Now};
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::Snapshot;
@@ -108,7 +109,7 @@ impl Host {
         let now = self.now(now_ms);
         let core = self.core.as_mut()?;
         core.begin_turn(now);
-        let id = core.handle_opened();
+        let id = core.handle_opened(AddressKey::V6(u64::try_from(link).unwrap_or(0)));
         let place = id.index as usize;
         if self.by_index.len() <= place {
             self.by_index.resize(place + 1, 0);

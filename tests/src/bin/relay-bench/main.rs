@@ -89,6 +89,22 @@ fn main() {
     }
 }
 
+/// All the generator's connections come from one address.
+const ONE_ADDRESS: [&str; 12] = [
+    "--limit",
+    "connections_per_address_max=20000",
+    "--limit",
+    "connections_per_address_minute=1000000",
+    "--limit",
+    "logins_per_address_minute=1000000",
+    "--limit",
+    "registrations_per_address_hour=1000000",
+    "--limit",
+    "names_max=1000000",
+    "--limit",
+    "connections_max=20000",
+];
+
 /// The relay, alone on the first core where it can be.
 fn start(directory: &Directory) -> Relay {
     let state = directory.path().join("state");
@@ -96,9 +112,9 @@ fn start(directory: &Directory) -> Relay {
     if Command::new("taskset").arg("-V").output().is_ok_and(|output| output.status.success()) {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(relay);
-        Relay::start_with(command, &state, &[])
+        Relay::start_with(command, &state, &ONE_ADDRESS)
     } else {
-        Relay::start(&state, &[])
+        Relay::start(&state, &ONE_ADDRESS)
     }
 }
 
