@@ -85,7 +85,7 @@ fn help() -> String {
     let brief = "e2e-relayd: routes end-to-end encrypted messages and can read none of them.\n\n\
                  Usage: e2e-relayd [OPTION]...";
     let exit = "\nIt logs to standard error. SIGTERM and SIGINT stop it cleanly.\n\
-                Exit codes: 0 stopped, 64 usage, 65 state corrupted or of a newer version, 69 cannot listen,\n\
+                Exit codes: 0 stopped, 64 usage, 65 state damaged beyond saving or of a newer version, 69 cannot listen,\n\
                 73 cannot use the state directory or a file, 74 disk error, 75 state in use by another relay.";
     format!("{}{exit}\n", flags().usage(brief))
 }

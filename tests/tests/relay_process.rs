@@ -176,22 +176,30 @@ fn assert_kept(relay: &Relay) {
     assert_eq!(alice.next_delivery().envelope, b"kept");
 }
 
-#[test]
-fn refuses_damaged_state_and_leaves_it_as_it_is() {
-    let directory = Directory::new();
-    let state = filled(&directory);
-    let database = state.join("relay.redb");
-    let whole = fs::read(&database).unwrap();
+/// Kinds of damage that leave little or nothing of a database.
+fn damaged(whole: &[u8]) -> [(&'static str, Vec<u8>); 5] {
     let scattered: Vec<u8> =
         whole.iter().enumerate().map(|(at, byte)| if at % 97 == 0 { byte ^ 0xA5 } else { *byte }).collect();
-    let damaged: [(&str, Vec<u8>); 5] = [
+    [
         ("empty", Vec::new()),
         ("something else", b"this is not a database\n".repeat(1_000)),
         ("cut off", whole[..whole.len() / 3].to_vec()),
         ("zeros", vec![0; whole.len()]),
         ("bytes changed all over it", scattered),
-    ];
-    for (what, bytes) in damaged {
+    ]
+}
+
+#[test]
+fn refuses_damaged_state_whose_relay_id_is_lost_and_leaves_it_as_it_is() {
+    let directory = Directory::new();
+    let state = filled(&directory);
+    let database = state.join("relay.redb");
+    fs::remove_file(state.join("relay-id")).unwrap();
+    let whole = fs::read(&database).unwrap();
+    for (what, bytes) in damaged(&whole) {
+        if what == "cut off" {
+            continue; // its id may be in what is left
+        }
         fs::write(&database, &bytes).unwrap();
         let output = end(&good(&state));
         let error = assert_error(&output, 65, database.to_str().unwrap());
@@ -202,6 +210,44 @@ fn refuses_damaged_state_and_leaves_it_as_it_is() {
     // And with the file back, all is there.
     fs::write(&database, &whole).unwrap();
     assert_kept(&Relay::start(&state, &[]));
+}
+
+#[test]
+fn starts_on_damaged_state_with_what_is_whole_and_sets_it_aside() {
+    let directory = Directory::new();
+    let state = filled(&directory);
+    let (database, aside) = (state.join("relay.redb"), state.join("relay.redb.damaged"));
+    let whole = fs::read(&database).unwrap();
+    let id_of = |relay: &Relay| Raw::connect(relay.address()).hello(Purpose::Login).unwrap().relay_id;
+    let id = id_of(&Relay::start(&state, &[]));
+    for (what, bytes) in damaged(&whole) {
+        fs::write(&database, &bytes).unwrap();
+        let mut relay = Relay::start(&state, &[]);
+        assert_eq!(id_of(&relay), id, "{what}");
+        assert_eq!(relay.stop("TERM"), Some(0));
+        let log = relay.log();
+        let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{what}: {log}");
+        assert!(
+            errors[0].contains("damaged") && errors[0].contains(aside.to_str().unwrap()),
+            "{what}: {log}"
+        );
+        assert!(!log.contains("panicked"), "{what}: {log}");
+        assert!(fs::read(&aside).unwrap() == bytes, "{what}");
+        fs::remove_file(&aside).unwrap();
+    }
+    // A page of messages is lost, or a page that is not in use: the names stay.
+    for page in 1..whole.len() / 4096 {
+        let mut bytes = whole.clone();
+        bytes[page * 4096 + 8] ^= 1;
+        fs::write(&database, &bytes).unwrap();
+        let relay = Relay::start(&state, &[]);
+        let mut raw = Raw::connect(relay.address());
+        let login = raw.log_in(identity(), "alice", Purpose::Register, RECEIVE, None);
+        assert!(login.is_ok_and(|welcome| welcome.queued <= 1), "page {page}");
+        assert!(!relay.log().contains("panicked"), "{}", relay.log());
+        let _ = fs::remove_file(&aside);
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub enum OpenErrorKind {
     Directory,
     /// Another process has this state directory open.
     Locked,
-    /// The state is there, but it is not what was written. It is left as it is.
+    /// The state is there, but it is not what was written, and nothing can be saved of it. It is left as it is.
     Corrupted,
     /// The state was written by a newer version. It is left as it is.
     NewerFormat,
@@ -123,6 +123,11 @@ pub struct OpenError {
 impl OpenError {
     pub(super) fn new(kind: OpenErrorKind, path: &Path, detail: impl Into<String>) -> Self {
         Self { kind, path: path.to_owned(), detail: detail.into() }
+    }
+
+    /// What was wrong, without the path.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// An I/O error at a path that the user chose: most often they are not permitted to use it.

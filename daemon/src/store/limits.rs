@@ -40,3 +40,17 @@ pub const ENGINE_CACHE_BYTES: usize = 2 * 1024 * 1024;
 /// A database of up to this many bytes is read and verified as a whole when it is opened. A larger one is
 /// opened in constant time, and damage in it shows when it is met.
 pub const OPEN_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A damaged database is made whole again at most so often in one run of the relay: if that doesn't help, it is
+/// refused as corrupted, and the disk isn't filled with copies.
+pub const SALVAGES_MAX: u32 = 3;
+
+/// Bytes that are saved from a damaged database in one commit, and held in memory for it.
+pub const SALVAGE_COMMIT_BYTES: usize = 2 * 1024 * 1024;
+
+/// The largest page of a damaged database that is looked at, in bytes: no record comes near it. What claims to be
+/// larger is damage.
+pub const DAMAGED_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The deepest tree of a damaged database that is followed; what is below is given up.
+pub const DAMAGED_TREE_DEPTH_MAX: usize = 32;

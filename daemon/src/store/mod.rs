@@ -8,7 +8,9 @@
 //! - docs/store.md: what lies on the disk, byte by byte, and the measurement that chose the engine.
 
 mod batch;
+mod beside;
 mod committer;
+mod damaged_file;
 mod engine;
 mod error;
 pub mod limits;
@@ -19,6 +21,7 @@ mod reading;
 mod records;
 mod redb_engine;
 mod request;
+mod salvage;
 mod snapshot;
 mod threads;
 

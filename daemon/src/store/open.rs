@@ -11,13 +11,17 @@ use std::{
 };
 
 use super::{
-    Engine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, snapshot::LoadError,
+    Engine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, Table,
+    beside::Beside,
+    records,
+    salvage::{self, SalvageError},
+    snapshot::LoadError,
 };
 
 /// The file that holds everything.
 const DATABASE: &str = "relay.redb";
 
-/// A database in the making, renamed once it is complete. What a cut-off first start left is made anew.
+/// A database in the making, renamed once it is complete. What a cut-off start left is made anew.
 const DATABASE_NEW: &str = "relay.redb.new";
 
 /// Locked as long as a relay uses the directory, also while it reopens its database. Always empty.
@@ -34,6 +38,8 @@ impl Store {
     /// Opens the store in `directory`, or makes both, for their owner only. `randomness` becomes the
     /// relay's id if this is its first start. `now`: Unix milliseconds.
     ///
+    /// A damaged database is set aside, and what can be read of it is the new one.
+    ///
     /// # Errors
     /// [`OpenError`], one line that names the path. Nothing that was there is changed then.
     pub fn open(directory: &Path, randomness: [u8; 32], now: u64) -> Result<(Self, Snapshot), OpenError> {
@@ -44,21 +50,36 @@ impl Store {
             .map_err(|error| OpenError::at(directory, &error))?;
         let lock = lock(directory)?;
         let path = directory.join(DATABASE);
-        let engine = match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == 0 => {
-                return Err(OpenError::new(OpenErrorKind::Corrupted, &path, "it is empty"));
-            }
-            Ok(_) => open_existing(&path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory)?,
+        let missing = match fs::metadata(&path) {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(OpenError::at(&path, &error)),
         };
-        let engine: Arc<dyn Engine> = Arc::new(engine);
-        let (mut store, snapshot) = Self::over(engine, randomness, now).map_err(|error| match error {
-            LoadError::NewerFormat(format) => {
-                OpenError::new(OpenErrorKind::NewerFormat, &path, format!("format {format}"))
+        if missing && Beside::exists(directory) {
+            // With a new one, and another id, the clients of this relay would not know it again.
+            return Err(OpenError::new(
+                OpenErrorKind::Corrupted,
+                &path,
+                "it is missing, its relay-id is there",
+            ));
+        }
+        if missing {
+            create(directory)?;
+        }
+        let opened = match take_up(&path, randomness, now) {
+            Err(error) if error.kind == OpenErrorKind::Corrupted => {
+                let salvaged = salvage::salvage(&path, &directory.join(DATABASE_NEW));
+                let salvaged = salvaged.map_err(|failure| unsalvageable(&path, &error, failure))?;
+                log::error!("the store was damaged ({}): {salvaged}", error.detail());
+                take_up(&path, randomness, now)
             }
-            LoadError::Store(error) => OpenError::of_store(&path, &error),
-        })?;
+            opened => opened,
+        };
+        let (mut store, snapshot) = opened?;
+        let beside = Beside { relay_id: snapshot.relay_id, boot: snapshot.boot };
+        if let Err(error) = beside.write(directory) {
+            log::warn!("the relay's id could not be written beside the store: {error}");
+        }
         store.lock = Some(lock);
         Ok((store, snapshot))
     }
@@ -105,14 +126,48 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
 
 fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
     // Tells a file that may not be used from a disk that fails: the engine's errors do not.
-    let usable = OpenOptions::new().read(true).write(true).open(path);
-    usable.map_err(|error| OpenError::at(path, &error))?;
+    let usable = OpenOptions::new().read(true).write(true).open(path).and_then(|file| file.metadata());
+    let bytes = usable.map_err(|error| OpenError::at(path, &error))?.len();
+    if bytes == 0 {
+        // The engine would make it a new one.
+        return Err(OpenError::new(OpenErrorKind::Corrupted, path, "it is empty"));
+    }
     RedbEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
+}
+
+/// Opens the database and takes up its state.
+fn take_up(path: &Path, randomness: [u8; 32], now: u64) -> Result<(Store, Snapshot), OpenError> {
+    let engine: Arc<dyn Engine> = Arc::new(open_existing(path)?);
+    let format =
+        engine.get(Table::Meta, records::META_FORMAT).map_err(|error| OpenError::of_store(path, &error))?;
+    if format.is_none() && path.parent().is_some_and(Beside::exists) {
+        return Err(OpenError::new(OpenErrorKind::Corrupted, path, "there is no relay's id in it"));
+    }
+    Store::over(engine, randomness, now).map_err(|error| match error {
+        LoadError::NewerFormat(format) => newer(path, format),
+        LoadError::Store(error) => OpenError::of_store(path, &error),
+    })
+}
+
+fn newer(path: &Path, format: u32) -> OpenError {
+    OpenError::new(OpenErrorKind::NewerFormat, path, format!("format {format}"))
+}
+
+/// Why a damaged store stays as it is. `damage`: what is wrong with it.
+fn unsalvageable(path: &Path, damage: &OpenError, failure: SalvageError) -> OpenError {
+    match failure {
+        SalvageError::NewerFormat(format) => newer(path, format),
+        SalvageError::NoRelayId => {
+            let detail = format!("{}; not even the relay's id could be read", damage.detail());
+            OpenError::new(OpenErrorKind::Corrupted, path, detail)
+        }
+        SalvageError::Store(error) => OpenError::of_store(path, &error),
+    }
 }
 
 /// Makes an empty database that appears in the directory only when it is complete, so that an empty or
 /// half-written one can be told for what it is: damaged.
-fn create(directory: &Path) -> Result<RedbEngine, OpenError> {
+fn create(directory: &Path) -> Result<(), OpenError> {
     let (path, new) = (directory.join(DATABASE), directory.join(DATABASE_NEW));
     let make = || -> Result<(), StoreError> {
         match fs::remove_file(&new) {
@@ -123,6 +178,5 @@ fn create(directory: &Path) -> Result<RedbEngine, OpenError> {
         fs::rename(&new, &path)?;
         Ok(File::open(directory)?.sync_all()?)
     };
-    make().map_err(|error| OpenError::of_store(&path, &error))?;
-    open_existing(&path)
+    make().map_err(|error| OpenError::of_store(&path, &error))
 }

@@ -3,13 +3,14 @@
 //! This file owns redb: its settings, its errors, when it is opened. Why redb: docs/store.md.
 
 use std::{
+    cell::Cell,
     fs::{self, OpenOptions},
     io,
     ops::ControlFlow,
     os::unix::fs::OpenOptionsExt,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{Once, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
@@ -173,11 +174,29 @@ impl RedbEngine {
     }
 }
 
+thread_local! {
+    /// A panic of this thread is caught, and becomes an error with its text.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// redb verifies pages when it opens a file, not when it reads one later: over damaged pages it panics. Where
 /// panics unwind, that fails one request and not the relay.
 fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let others = panic::take_hook();
+        // Whoever gets the error logs it: a backtrace of redb's on standard error says no more.
+        panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                others(info);
+            }
+        }));
+    });
+    let nested = GUARDED.replace(true);
     // Nothing of ours is changed inside but the database, which is reopened after any failure.
-    panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    GUARDED.set(nested);
+    result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
         let line = text.lines().next().unwrap_or_default();

@@ -13,7 +13,7 @@ use std::{
 use e2e_protocol::ids::{Fingerprint, Modulus, Name, Sequence};
 use e2e_relayd::store::{
     Applied, Completion, Engine, MemoryEngine, PrekeyBatchRecord, RedbEngine, Request, SignedPrekeyRecord,
-    StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
+    Store, StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
 };
 
 pub(crate) const NOW: u64 = 1_700_000_000_000;
@@ -43,6 +43,22 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// The database in a state directory.
+pub(crate) const DATABASE: &str = "relay.redb";
+
+/// A directory with some thousands of messages of 200 bytes, a user and prekeys in it.
+pub(crate) fn filled() -> TempDir {
+    let dir = TempDir::new();
+    let handle = Store::open(dir.path(), [9; 32], NOW).unwrap().0.start(|| ()).unwrap();
+    handle.submit(register(3, 1, "alice"));
+    handle.submit(publish(3, Some(signed_prekey(5)), Some(batch(5, 100, 16))));
+    for first in (1..5000).step_by(100) {
+        handle.submit(append(3, first, first + 99, 200));
+    }
+    handle.shutdown();
+    dir
 }
 
 /// Runs a test over every engine.
