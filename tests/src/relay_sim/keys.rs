@@ -16,20 +16,20 @@ use rand_chacha::rand_core::SeedableRng;
 use super::Who;
 
 /// As many users as there are.
-pub(super) const USERS_MAX: usize = 5;
+pub(crate) const USERS_MAX: usize = 5;
 /// Keys of each; a name rolls over from one to the next, and then begins anew.
-pub(super) const KEYS_EACH: usize = 3;
+pub(crate) const KEYS_EACH: usize = 3;
 
 const NAMES: [&str; USERS_MAX] = ["alice", "bob", "carol", "dave", "erin"];
 
 type Signed = Mutex<HashMap<(Who, usize, Vec<u8>), Box<Signature>>>;
 
-pub(super) fn name(who: Who) -> &'static Name {
+pub(crate) fn name(who: Who) -> &'static Name {
     static PARSED: OnceLock<Vec<Name>> = OnceLock::new();
     &PARSED.get_or_init(|| NAMES.iter().map(|name| name.parse().expect("a good name")).collect())[who]
 }
 
-pub(super) fn identity(who: Who, key: usize) -> &'static Identity {
+pub(crate) fn identity(who: Who, key: usize) -> &'static Identity {
     static KEYS: OnceLock<Vec<Identity>> = OnceLock::new();
     let all = KEYS.get_or_init(|| (0..USERS_MAX * KEYS_EACH).map(crate::sessions::identity).collect());
     &all[who * KEYS_EACH + key % KEYS_EACH]
@@ -47,11 +47,11 @@ fn remembered(
     **place.or_insert_with(|| Box::new(make(&mut ChaCha20Rng::seed_from_u64(5))))
 }
 
-pub(super) fn sign_login(who: Who, key: usize, login: &Login<'_>) -> Signature {
+pub(crate) fn sign_login(who: Who, key: usize, login: &Login<'_>) -> Signature {
     remembered(who, key, login.signed_bytes().as_bytes(), |rng| identity(who, key).sign_login(login, rng))
 }
 
-pub(super) fn sign_roll_over(who: Who, key: usize, roll_over: &RollOver<'_>) -> Signature {
+pub(crate) fn sign_roll_over(who: Who, key: usize, roll_over: &RollOver<'_>) -> Signature {
     let signed = roll_over.signed_bytes();
     remembered(who, key, signed.as_bytes(), |rng| identity(who, key).sign_roll_over(roll_over, rng))
 }

@@ -15,7 +15,7 @@ mod ending;
 mod envelope;
 mod faults;
 mod host;
-mod keys;
+pub(crate) mod keys;
 mod ledger;
 mod link;
 mod message;

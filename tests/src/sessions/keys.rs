@@ -27,16 +27,17 @@ const SPKS: Range<usize> = 54..70;
 /// As many batches as belong to one signed prekey, so that none has a key twice.
 const BATCHES: Range<usize> = 70..142;
 const BATCH_KEYS: usize = 9;
-const RATCHETS: Range<usize> = 142..202;
+/// Keys for steps and INITs, in [`pool`].
+pub(crate) const RATCHETS: Range<usize> = 142..202;
 const POOL_KEYS: usize = RATCHETS.end;
 
 const TEXT: &str = include_str!("keys.txt");
 
 /// What a user has published before anything happens.
-pub(super) struct Beginning {
-    pub(super) prekeys: Arc<Vec<u8>>,
-    pub(super) spk: PublishedSpk,
-    pub(super) batch: PublishedBatch,
+pub(crate) struct Beginning {
+    pub(crate) prekeys: Arc<Vec<u8>>,
+    pub(crate) spk: PublishedSpk,
+    pub(crate) batch: PublishedBatch,
 }
 
 /// The keys that one user makes in one seed, in the order of that seed. They come again when all were
@@ -79,7 +80,8 @@ fn parse(line: &str) -> KeyPair {
     KeyPair::from_primes(&prime(p), &prime(q)).expect("a key pair")
 }
 
-fn pool() -> &'static [KeyPair] {
+/// All of them.
+pub(crate) fn pool() -> &'static [KeyPair] {
     static POOL: OnceLock<Vec<KeyPair>> = OnceLock::new();
     POOL.get_or_init(|| {
         let keys: Vec<KeyPair> = lines().map(parse).collect();
@@ -93,12 +95,12 @@ pub(crate) fn identity(index: usize) -> Identity {
     lines().nth(RATCHETS.start + index).map(parse).map(Identity::from).expect("fewer than the pool has")
 }
 
-pub(super) fn name(who: Who) -> &'static Name {
+pub(crate) fn name(who: Who) -> &'static Name {
     static PARSED: OnceLock<Vec<Name>> = OnceLock::new();
     &PARSED.get_or_init(|| NAMES.iter().map(|name| name.parse().expect("a good name")).collect())[who]
 }
 
-pub(super) fn me(who: Who, profile: Profile) -> Me<'static> {
+pub(crate) fn me(who: Who, profile: Profile) -> Me<'static> {
     static IDENTITIES: OnceLock<Vec<Identity>> = OnceLock::new();
     let identities = IDENTITIES.get_or_init(|| {
         lines().step_by(FIRST_KEYS).take(NAMES.len()).map(parse).map(Identity::from).collect()
@@ -106,7 +108,7 @@ pub(super) fn me(who: Who, profile: Profile) -> Me<'static> {
     Me { name: name(who), identity: &identities[who], profile }
 }
 
-pub(super) fn beginning(who: Who, profile: Profile) -> &'static Beginning {
+pub(crate) fn beginning(who: Who, profile: Profile) -> &'static Beginning {
     static BEGINNINGS: OnceLock<Vec<[Beginning; 2]>> = OnceLock::new();
     let make = |who, profile| {
         let mut rng = ChaCha20Rng::seed_from_u64(who as u64);
@@ -150,7 +152,7 @@ impl KeySource {
     }
 
     /// A key for a step or an INIT.
-    pub(super) fn ratchet(&mut self) -> &'static KeyPair {
+    pub(crate) fn ratchet(&mut self) -> &'static KeyPair {
         self.ratchets.rotate_left(1);
         &pool()[self.ratchets[0]]
     }

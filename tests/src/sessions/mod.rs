@@ -12,7 +12,7 @@ mod client;
 mod dispatch;
 mod frames;
 mod home;
-mod keys;
+pub(crate) mod keys;
 mod lies;
 mod mailbox;
 mod offline;
