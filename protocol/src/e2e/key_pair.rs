@@ -40,6 +40,12 @@ impl KeyPair {
     /// # Errors
     /// [`Corrupt`] if these are not the primes of an RSA-2048 key with exponent 65537.
     pub fn from_primes(p: &[u8; PRIME_BYTES], q: &[u8; PRIME_BYTES]) -> Result<Self, Corrupt> {
+        // Only such numbers have a product of 2048 bits that is odd; zero and even ones must not come to arithmetic
+        // that takes them for impossible.
+        let fits = |[first, .., last]: &[u8; PRIME_BYTES]| first & 0x80 != 0 && last & 1 != 0;
+        if !(fits(p) && fits(q)) {
+            return Err(Corrupt);
+        }
         let prime = |bytes| BoxedUint::from_be_slice(bytes, MODULUS_BITS / 2).map_err(|_| Corrupt);
         let private = RsaPrivateKey::from_p_q(prime(p)?, prime(q)?, BoxedUint::from(EXPONENT));
         Self::from_private(private.map_err(|_| Corrupt)?)

@@ -4,6 +4,7 @@ use super::secret;
 use crate::e2e::chain::Chain;
 use crate::e2e::codec::{Reader, Writer};
 use crate::e2e::envelope::Place;
+use crate::e2e::key_pair::{KeyPair, PRIME_BYTES};
 use crate::e2e::limits::{
     INIT_INTERVAL_MS_MAX, INIT_INTERVAL_MS_MIN, INIT_WINDOW_MS, RECORDS_KEPT_MS, RECORDS_MIN,
     SEGMENT_RECORDS, SKIPPED_KEPT_MS, SKIPPED_KEYS_MAX,
@@ -241,4 +242,21 @@ fn damaged_segments_are_refused() {
 fn padded_lengths_are_few() {
     let lengths: Vec<usize> = (0..=12_288).filter(|bytes| is_padded_length(*bytes)).collect();
     assert_eq!(lengths, [128, 256, 512, 1_024, 2_048, 4_096, 8_192, 12_288]);
+}
+
+/// Found by fuzzing: a damaged key file made the arithmetic of big numbers panic.
+#[test]
+fn key_of_what_is_no_prime_is_refused() {
+    let number = |first: u8, last: u8| {
+        let mut bytes = [0x5A; PRIME_BYTES];
+        (bytes[0], bytes[PRIME_BYTES - 1]) = (first, last);
+        bytes
+    };
+    let mut one = [0; PRIME_BYTES];
+    one[PRIME_BYTES - 1] = 1;
+    let odd = number(0xC3, 0x55);
+    for bad in [[0; PRIME_BYTES], one, number(0xC3, 0x54), number(0x43, 0x55), odd] {
+        assert!(KeyPair::from_primes(&bad, &odd).is_err());
+        assert!(KeyPair::from_primes(&odd, &bad).is_err());
+    }
 }
