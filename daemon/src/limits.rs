@@ -108,6 +108,14 @@ limits! {
     mailbox_bytes_max: u64 = 64 * 1024 * 1024, "bytes";
     /// Frames in one mailbox, memory and store together. A SEND above is refused MAILBOX_FULL.
     mailbox_messages_max: u64 = 100_000, "frames";
+    /// Bytes of one sender's messages in one mailbox. A SEND above is refused SHARE_FULL.
+    share_bytes_max: u64 = 32 * 1024 * 1024, "bytes";
+    /// Messages of one sender in one mailbox. A SEND above is refused SHARE_FULL.
+    share_messages_max: u64 = 50_000, "frames";
+    /// Bytes of one sender's messages in all mailboxes. A SEND above is refused QUOTA_FULL.
+    sender_bytes_max: u64 = 256 * 1024 * 1024, "bytes";
+    /// A name whose presence changed is watched so long, milliseconds, before those who watch it are told.
+    presence_settle_ms: u64 = 1_000, "ms";
     /// Bytes that are on their way to the store. Above, mailboxes wait in memory.
     store_in_flight_bytes_max: usize = 8 * 1024 * 1024, "bytes";
     /// Bytes of one append to the store.
@@ -125,11 +133,13 @@ limits! {
     lanes_max: usize = 65_536, "lanes";
     /// Requests to the directory that wait for the store, all connections together. A further one: BUSY.
     requests_max: usize = 4_096, "requests";
-    /// LOOKUPs of one name in a minute, as many at once if there was none for so long. A further one: BUSY.
+    /// LOOKUPs and WHOs of one name in a minute, as many at once if there was none for so long. A further one: BUSY.
     lookups_per_name_minute: u64 = 1_200, "requests";
     /// PUBLISHes of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
     publishes_per_name_hour: u64 = 60, "requests";
-    /// ROLLs of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
+    /// BLOCKs of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
+    blocks_per_name_hour: u64 = 1_200, "requests";
+    /// ROLLs and REMOVEs of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
     roll_overs_per_name_hour: u64 = 30, "requests";
     /// One-time prekeys of one name that are handed out to one other in an hour. Above, and above the next two, the
     /// bundle is answered without one, as if there were none left.

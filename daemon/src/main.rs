@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::{fs, io};
 
 use e2e_relayd::clock::{Clock, system_ms};
-use e2e_relayd::core::{Admission, Core};
+use e2e_relayd::core::{Core, Policy};
 use e2e_relayd::event_loop::EventLoop;
 use e2e_relayd::listen::listen;
 use e2e_relayd::options::{Command, Options};
@@ -73,9 +73,10 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Failure> {
     start_logging(options.verbose);
     let (seed, relay_id) = (random()?, random()?);
-    let admission = Admission {
+    let policy = Policy {
         registration: options.registration,
         tokens: options.token_file.as_deref().map_or(Ok(Vec::new()), read_tokens)?,
+        presence_private: options.presence_private,
     };
     // The addresses first: a relay that can't listen should not touch the state.
     let listeners = bind(options)?;
@@ -109,7 +110,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let queued: u64 = snapshot.mailboxes.iter().map(|mailbox| mailbox.messages).sum();
     let addresses = addresses(&listeners).map_err(io_failure)?;
     let clock = Clock::start(snapshot.clock);
-    let core = Core::new(options.limits.clone(), admission, &snapshot, seed);
+    let core = Core::new(options.limits.clone(), policy, &snapshot, seed);
     let mut event_loop = EventLoop::new(core, clock, listeners, signals).map_err(io_failure)?;
     let waker = event_loop.waker().map_err(io_failure)?;
     let notify = move || {

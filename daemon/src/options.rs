@@ -34,6 +34,8 @@ pub struct Options {
     pub registration: Registration,
     /// Where the tokens are, one a line.
     pub token_file: Option<PathBuf>,
+    /// Whether nobody is told who is online.
+    pub presence_private: bool,
     /// Where to write the bound addresses.
     pub ready_file: Option<PathBuf>,
     /// What may be used up, and how fast.
@@ -63,6 +65,7 @@ fn flags() -> getopts::Options {
         "the registration tokens, one a line; needed by --registration token",
         "FILE",
     );
+    flags.optopt("", "presence", "public, or private: tell nobody who is online (default: public)", "MODE");
     flags.optopt(
         "",
         "ready-file",
@@ -132,6 +135,11 @@ impl Command {
         if (registration == Registration::Token) != token_file.is_some() {
             return Err("--registration token and --token-file go together".to_owned());
         }
+        let presence_private = match matches.opt_str("presence").as_deref() {
+            None | Some("public") => false,
+            Some("private") => true,
+            Some(other) => return Err(format!("--presence is public or private, not '{other}'")),
+        };
         let state_directory = matches
             .opt_str("d")
             .map(PathBuf::from)
@@ -143,6 +151,7 @@ impl Command {
             state_directory,
             registration,
             token_file,
+            presence_private,
             ready_file: matches.opt_str("ready-file").map(PathBuf::from),
             limits,
             verbose: matches.opt_count("v"),

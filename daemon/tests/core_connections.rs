@@ -13,13 +13,13 @@ use e2e_protocol::wire::session::{
 };
 use e2e_protocol::wire::transfer::Ack;
 use e2e_protocol::wire::{ErrorCode, FrameType, NoRoom};
-use e2e_relayd::core::Admission;
+use e2e_relayd::core::Policy;
 use e2e_relayd::limits::Limits;
 use e2e_relayd::reason::Reason;
 
 fn with_admission(registration: Registration) -> World {
     let tokens = vec![b"first".to_vec(), b"second".to_vec()];
-    World::with(Limits::default(), Admission { registration, tokens })
+    World::with(Limits::default(), Policy { registration, tokens, ..Policy::default() })
 }
 
 // Login and registration.

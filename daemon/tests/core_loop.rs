@@ -16,7 +16,7 @@ use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::session::{Hello, Purpose};
 use e2e_protocol::wire::{ErrorCode, Frame};
 use e2e_relayd::clock::{Clock, system_ms};
-use e2e_relayd::core::{Admission, Core};
+use e2e_relayd::core::{Core, Policy};
 use e2e_relayd::event_loop::EventLoop;
 use e2e_relayd::limits::Limits;
 use e2e_relayd::listen::listen;
@@ -44,7 +44,7 @@ impl Relay {
         let (signals, receiver) = UnixStream::pair().unwrap();
         let (store, snapshot) = Store::open(&directory, [1; 32], system_ms()).unwrap();
         let clock = Clock::start(snapshot.clock);
-        let core = Core::new(Limits::default(), Admission::default(), &snapshot, [2; 32]);
+        let core = Core::new(Limits::default(), Policy::default(), &snapshot, [2; 32]);
         let mut event_loop = EventLoop::new(core, clock, listeners, receiver).unwrap();
         let waker = Arc::new(event_loop.waker().unwrap());
         let thread = std::thread::spawn(move || {

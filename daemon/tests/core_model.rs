@@ -11,7 +11,7 @@ use core_common::*;
 use e2e_protocol::ids::Uid;
 use e2e_protocol::wire::ErrorCode;
 use e2e_protocol::wire::session::{Credit, Receive};
-use e2e_relayd::core::Admission;
+use e2e_relayd::core::Policy;
 use e2e_relayd::limits::Limits;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -89,7 +89,7 @@ impl Model {
             mailbox_messages_max: 60,
             ..Limits::default()
         };
-        let mut world = World::with(limits, Admission::default());
+        let mut world = World::with(limits, Policy::default());
         let users = USERS
             .iter()
             .map(|who| User { uid: world.claim(who), lane: 1, next: 1, ..User::default() })

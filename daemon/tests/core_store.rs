@@ -346,7 +346,7 @@ fn refuses_a_name_that_cannot_be_stored_and_gives_it_later() {
 fn stores_everything_before_it_stops() {
     let mut world = World::with(
         Limits { append_bytes_max: 4_096, ..Limits::default() },
-        e2e_relayd::core::Admission::default(),
+        e2e_relayd::core::Policy::default(),
     );
     let alice = world.register("alice", Receive::No);
     let bob = world.register("bob", credit(20));

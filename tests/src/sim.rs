@@ -16,7 +16,7 @@ use e2e_protocol::ids::{MessageId, Name};
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::{Frame, Parsed};
 use e2e_relayd::address::AddressKey;
-use e2e_relayd::core::{Action, Admission, ConnId, Core, Now};
+use e2e_relayd::core::{Action, ConnId, Core, Now, Policy};
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::{Committer, MemoryEngine, Request, Snapshot};
 use rand_chacha::ChaCha20Rng;
@@ -472,5 +472,5 @@ fn start_core(store: &Arc<MemoryEngine>, rng: &mut ChaCha20Rng, now_ms: u64) -> 
     rng.fill_bytes(&mut relay_id);
     rng.fill_bytes(&mut seed);
     let snapshot = Snapshot::load(&**store, relay_id, now_ms).expect("memory doesn't fail");
-    Core::new(Limits::default(), Admission::default(), &snapshot, seed)
+    Core::new(Limits::default(), Policy::default(), &snapshot, seed)
 }

@@ -43,16 +43,27 @@ impl Core {
         }
         let delivery = mailbox.deliveries.pop_front()?;
         mailbox.acknowledge(&delivery);
+        self.give_back(&delivery);
         Some(delivery)
     }
 
     /// Takes out what expired and stands at the front: nobody will acknowledge it.
     pub(super) fn skip_expired(&mut self, slot: u32) {
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-        while mailbox.deliveries.front().is_some_and(|delivery| delivery.kind == Kind::Expired) {
-            if let Some(delivery) = mailbox.deliveries.pop_front() {
-                mailbox.acknowledge(&delivery);
-            }
+        let mut expired = Vec::new();
+        while let Some(delivery) = mailbox.deliveries.pop_front_if(|delivery| delivery.kind.is_expired()) {
+            mailbox.acknowledge(&delivery);
+            expired.push(delivery);
+        }
+        for delivery in expired {
+            self.give_back(&delivery);
+        }
+    }
+
+    /// What left a mailbox waits no more.
+    fn give_back(&mut self, delivery: &Delivery) {
+        if delivery.kind.is_charged() {
+            self.users.give_back(delivery.sender, delivery.frame_bytes.into());
         }
     }
 

@@ -48,6 +48,13 @@ impl Core {
         if mailbox.acked_unsaid {
             self.to_say_acked.push(slot);
         }
+        if mailbox.messages == 0 && !mailbox.shares.is_empty() {
+            // What was counted for an append that failed, or before the relay started for what was acknowledged.
+            for (sender, share) in mailbox.shares.drain().collect::<Vec<_>>() {
+                self.users.give_back(sender, share.bytes);
+            }
+        }
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
         let unsafe_bytes = mailbox.unsafe_bytes();
         if receiver.is_some() && unsafe_bytes > 0 {
             if !std::mem::replace(&mut mailbox.ack_wait_set, true) {
@@ -160,7 +167,8 @@ impl Core {
             _ => log::warn!("{}: sequence {}", Reason::NoticeExpired, delivery.sequence.0),
         }
         if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
-            mailbox.note_offered(Delivery { kind: Kind::Expired, ..delivery });
+            let kind = if delivery.kind.is_charged() { Kind::Expired } else { Kind::ExpiredNotice };
+            mailbox.note_offered(Delivery { kind, ..delivery });
         }
         self.skip_expired(slot);
         self.touch(slot);
@@ -367,6 +375,9 @@ impl Mailbox {
         self.safe_at = self.safe_at.max(delivery.ring_end);
         while self.expired.front().is_some_and(|sequence| *sequence <= delivery.sequence) {
             self.expired.pop_front();
+        }
+        if delivery.kind.is_charged() {
+            self.shares.give_back(delivery.sender, frame_bytes);
         }
         self.forget(delivery.sequence, frame_bytes);
     }

@@ -1,4 +1,4 @@
-//! LOOKUP and PUBLISH (spec/wire.md, section 6); ROLL is in `roll_over`.
+//! LOOKUP and PUBLISH (spec/wire.md, section 6); ROLL and REMOVE are in `ownership`.
 //!
 //! Owns: requests to the directory and the answers that a connection waits for. Addresses are in
 //! memory, keys in the store. Must not know what a signature is over: it passes them on.
@@ -59,6 +59,14 @@ impl Core {
         };
         if lookup.want == Want::Address {
             return self.push_entry(id, lookup.request, &address, 0, None);
+        }
+        if lookup.want != Want::RollOvers && self.blocks.holds(slot, asker) {
+            return self.push_error(
+                id,
+                ErrorCode::Blocked,
+                lookup.request,
+                "this name has blocked the asker",
+            );
         }
         if self.store_is_failing() {
             return self.push_error(id, ErrorCode::StoreFailed, lookup.request, "the relay's disk failed");
@@ -128,7 +136,7 @@ impl Core {
             return self.push_error(id, ErrorCode::StoreFailed, publish.request, "the relay's disk failed");
         }
         if self.is_changing_hands(slot) {
-            return self.push_error(id, ErrorCode::Busy, publish.request, "the name is getting a new key");
+            return self.push_error(id, ErrorCode::Busy, publish.request, "the name is changing hands");
         }
         let uid = self.uid(slot);
         if let Some(token) = self.ask(id, publish.request, uid) {
@@ -192,7 +200,7 @@ impl Core {
         }
     }
 
-    /// Answers a LOOKUP of roll-overs, or lets a roll-over go on that had to know the key in force.
+    /// Answers a LOOKUP of roll-overs, or lets a change of the name go on that had to know the key in force.
     pub(super) fn handle_keys(
         &mut self,
         slot: u32,
@@ -200,7 +208,7 @@ impl Core {
         result: Result<Option<Box<KeyHistory>>, StoreErrorKind>,
     ) {
         let result = result.and_then(|keys| keys.ok_or(StoreErrorKind::Corrupted));
-        if self.is_rolling_over(slot, token) {
+        if self.is_changing(slot, token) {
             return self.handle_key_in_force(slot, result);
         }
         let is_present = self.asked_about(token) == Some(self.uid(slot));

@@ -83,6 +83,12 @@ impl LaneState {
         }
     }
 
+    /// What is remembered of a number.
+    pub(crate) fn seen(&self, number: Number) -> Seen {
+        let is_remembered = number.0 <= self.highest && self.highest - number.0 < LANE_WINDOW;
+        self.seen.get(place(number.0)).filter(|_| is_remembered).copied().unwrap_or_default()
+    }
+
     /// Remembers a message that was taken.
     pub(crate) fn accept(&mut self, number: Number, digest: u32) {
         if self.highest == 0 || number.0.saturating_sub(self.highest) >= LANE_WINDOW {
@@ -101,13 +107,13 @@ impl LaneState {
 
     /// Notes what became of a number, if it is remembered: not if it has left the window, or was sent
     /// before the relay started or forgot the lane.
-    pub(crate) fn settle(&mut self, number: Number, seen: Seen) {
-        if number.0 <= self.highest
-            && self.highest - number.0 < LANE_WINDOW
-            && let Some(known) = self.seen.get_mut(place(number.0)).filter(|known| **known != Seen::New)
-        {
-            *known = seen;
+    /// Returns what was remembered before.
+    pub(crate) fn settle(&mut self, number: Number, seen: Seen) -> Seen {
+        let before = self.seen(number);
+        if before != Seen::New {
+            self.set(number, seen);
         }
+        before
     }
 
     /// Whether one of its messages has no result yet.

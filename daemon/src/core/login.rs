@@ -22,8 +22,8 @@ use crate::store::{Request, StoreErrorKind};
 pub(super) enum ToVerify {
     /// Of this connection's PROOF.
     Login(ConnId),
-    /// Of the ROLL for the name in this slot: two.
-    RollOver(u32),
+    /// Of the ROLL (two) or REMOVE (one) for the name in this slot.
+    Change(u32),
 }
 
 /// Why a PROOF is refused, in a word for the peer, and in how many seconds it may be tried again.
@@ -40,7 +40,7 @@ impl Core {
         if !(hello.version_min..=hello.version_max).contains(&SESSION_VERSION) {
             return self.end(id, ErrorCode::UnsupportedVersion, "this relay speaks session version 1");
         }
-        let registration = self.admission.registration;
+        let registration = self.policy.registration;
         if hello.purpose == Purpose::Register && registration == Registration::Closed {
             return self.end(id, ErrorCode::RegistrationClosed, "this relay takes no new names");
         }
@@ -79,7 +79,7 @@ impl Core {
         while verified < self.limits.verifications_per_turn {
             match self.to_verify.pop_front() {
                 None => return,
-                Some(ToVerify::RollOver(slot)) => verified += self.prove_roll_over(slot),
+                Some(ToVerify::Change(slot)) => verified += self.prove_change(slot),
                 Some(ToVerify::Login(id)) => {
                     let Some(proof) = self.take_proof(id) else { continue };
                     verified += 1;
@@ -129,9 +129,9 @@ impl Core {
             }
             (Some(_) | None, Purpose::Login) => Err(LOGIN_FAILED),
             (None, Purpose::Register) => {
-                let token_fits = self.admission.registration != Registration::Token
+                let token_fits = self.policy.registration != Registration::Token
                     || self
-                        .admission
+                        .policy
                         .tokens
                         .iter()
                         .any(|token| verify_token_proof(token, &login, &proof.token_proof));
@@ -255,6 +255,7 @@ impl Core {
             debug_assert!(user.receiver.is_none(), "the older receiver was ended before");
             user.receiver = Some(id);
         }
+        self.note_presence(slot);
         self.touch(slot);
     }
 
@@ -266,6 +267,8 @@ impl Core {
             return;
         }
         user.receiver = None;
+        self.note_presence(slot);
+        let Some(user) = self.users.at(slot) else { return };
         if let Some(active) = &mut user.active {
             let rest = active.mailbox.detach(&mut self.pool);
             self.finish_frame(id, &rest);

@@ -23,6 +23,7 @@ use e2e_protocol::ids::{Lane, Number, Sequence, Uid};
 use e2e_protocol::wire::routed::routing_at;
 
 use super::ring::{Pool, Ring};
+use super::shares::Shares;
 
 /// What kind of frame an entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,20 @@ pub(crate) enum Kind {
     Notice,
     /// A message whose time ran out before it was offered: it counts as acknowledged.
     Expired,
+    /// The same of a notice.
+    ExpiredNotice,
+}
+
+impl Kind {
+    /// Whether it is charged to its sender.
+    pub(crate) fn is_charged(self) -> bool {
+        matches!(self, Self::Message | Self::Expired)
+    }
+
+    /// Whether nobody will acknowledge it.
+    pub(crate) fn is_expired(self) -> bool {
+        matches!(self, Self::Expired | Self::ExpiredNotice)
+    }
 }
 
 /// A frame that was offered to the receiving connection and is not acknowledged.
@@ -119,6 +134,8 @@ pub(crate) struct Mailbox {
     /// Frames and bytes in it, wherever they lie.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
+    /// Whose they are, notices not counted.
+    pub(crate) shares: Shares,
     /// Those of them that are on disk or on their way there.
     pub(crate) stored_messages: u64,
     pub(crate) stored_bytes: u64,
@@ -154,6 +171,7 @@ impl Mailbox {
             mid_write: false,
             messages: 0,
             bytes: 0,
+            shares: Shares::default(),
             stored_messages: 0,
             stored_bytes: 0,
             offered_bytes: 0,

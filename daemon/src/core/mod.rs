@@ -11,11 +11,13 @@
 //!
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Who is let in is
-//! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key in `roll_over`, what a connection is told and its end in `output`, what time
-//! brings about in `deadlines`. State: `users`, `mailbox`, `ring`, `lane`, `connection`.
+//! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key or to nobody in `ownership`, what a connection is told
+//! and its end in `output`, what time brings about in `deadlines`; what is asked of names and ids: `presence`, `blocks`, `query`. State: `users`,
+//! `mailbox`, `ring`, `lane`, `connection`.
 
 mod addresses;
 mod arrivals;
+mod blocks;
 mod collect;
 mod connection;
 mod connections;
@@ -26,10 +28,13 @@ mod lane;
 mod login;
 mod mailbox;
 mod output;
+mod ownership;
+mod presence;
+mod query;
 mod rates;
 mod ring;
-mod roll_over;
 mod send;
+mod shares;
 mod spill;
 mod timers;
 mod users;
@@ -43,14 +48,16 @@ use e2e_protocol::wire::{ErrorCode, Frame, FrameError, FrameType};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use blocks::{Blocking, Blocks};
 pub use connection::ConnId;
 use connection::{OutputPool, Phase};
 use connections::Connections;
 use directory::Pending;
 use login::ToVerify;
+use ownership::Changing;
+use presence::Watches;
 use rates::Rates;
 use ring::Pool;
-use roll_over::RollingOver;
 use timers::{Timer, Timers};
 use users::Users;
 
@@ -67,13 +74,15 @@ pub struct Now {
     pub relay_ms: u64,
 }
 
-/// Who may register, and how.
+/// What the relay's owner has decided: who may register, and what is told of whom.
 #[derive(Clone, Debug, Default)]
-pub struct Admission {
+pub struct Policy {
     /// Whether names may be claimed.
     pub registration: Registration,
     /// The tokens with which they may, where a token is needed.
     pub tokens: Vec<Vec<u8>>,
+    /// Nobody is told who is online; results say ACCEPTED instead of COLLECTED and STORED.
+    pub presence_private: bool,
 }
 
 /// What the host is to do.
@@ -92,11 +101,15 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Core {
     limits: Limits,
-    admission: Admission,
+    policy: Policy,
     relay_id: RelayId,
     now: Now,
     rng: ChaCha20Rng,
     users: Users,
+    blocks: Blocks,
+    /// Blocks on their way to the disk, by the request that waits for them.
+    blocking: HashMap<u64, Blocking>,
+    watches: Watches,
     connections: Connections,
     pool: Pool,
     outputs: OutputPool,
@@ -106,8 +119,8 @@ pub struct Core {
 
     /// What waits for a signature to be verified.
     to_verify: VecDeque<ToVerify>,
-    /// Names that are about to have a new key, by slot.
-    rolling_over: HashMap<u32, RollingOver>,
+    /// Names that are about to have a new key or to be gone, by slot.
+    changing: HashMap<u32, Changing>,
     /// Connections with output that was not announced yet.
     to_flush: Vec<ConnId>,
     /// Slots whose mailbox changed in this turn.
@@ -143,21 +156,24 @@ enum Stopping {
 impl Core {
     /// A relay as the store left it. `seed` is 32 bytes from a source that nobody can guess.
     #[must_use]
-    pub fn new(limits: Limits, admission: Admission, snapshot: &Snapshot, seed: [u8; 32]) -> Self {
+    pub fn new(limits: Limits, policy: Policy, snapshot: &Snapshot, seed: [u8; 32]) -> Self {
         Self {
             pool: Pool::new(limits.ring_bytes_max),
-            admission,
+            policy,
             relay_id: snapshot.relay_id,
             now: Now { monotonic_ms: 0, relay_ms: snapshot.clock },
             rng: ChaCha20Rng::from_seed(seed),
             users: Users::new(snapshot),
+            blocks: Blocks::new(snapshot.blocks.iter().copied()),
+            blocking: HashMap::new(),
+            watches: Watches::default(),
             connections: Connections::default(),
             outputs: OutputPool::default(),
             timers: Timers::default(),
             rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),
-            rolling_over: HashMap::new(),
+            changing: HashMap::new(),
             to_flush: Vec::new(),
             touched: Vec::new(),
             to_spill: VecDeque::new(),
@@ -219,9 +235,13 @@ impl Core {
             (_, Frame::Skipped) => self.skip_before_login(id),
             (Phase::Ready { slot, .. }, Frame::Send(message)) => self.handle_send(id, *slot, &message),
             (Phase::Ready { slot, .. }, Frame::Ack(ack)) => self.handle_ack(id, *slot, &ack),
+            (Phase::Ready { slot, .. }, Frame::Query(query)) => self.handle_query(id, *slot, &query),
             (Phase::Ready { slot, .. }, Frame::Lookup(lookup)) => self.handle_lookup(id, *slot, lookup),
+            (Phase::Ready { slot, .. }, Frame::Who(who)) => self.handle_who(id, *slot, &who),
+            (Phase::Ready { slot, .. }, Frame::Block(block)) => self.handle_block(id, *slot, block),
             (Phase::Ready { slot, .. }, Frame::Publish(publish)) => self.handle_publish(id, *slot, &publish),
             (Phase::Ready { slot, .. }, Frame::Roll(roll)) => self.handle_roll(id, *slot, &roll),
+            (Phase::Ready { slot, .. }, Frame::Remove(remove)) => self.handle_remove(id, *slot, &remove),
             (Phase::Ready { .. }, Frame::Ping(opaque)) => {
                 self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Pong, opaque));
             }
@@ -341,9 +361,12 @@ impl Core {
             Completion::Backlog { slot, token, result } => self.handle_backlog(slot, token, result),
             Completion::Registered { slot, token, result } => self.handle_registered(slot, token, result),
             Completion::Published { slot, token, result } => self.handle_published(slot, token, result),
+            Completion::Blocked { token, result } => self.handle_blocked(token, result),
             Completion::Bundle { slot, token, result } => self.handle_bundle(slot, token, result),
             Completion::Keys { slot, token, result } => self.handle_keys(slot, token, result),
-            Completion::RolledOver { slot, token, result } => self.handle_rolled_over(slot, token, result),
+            Completion::RolledOver { slot, token, result } | Completion::Removed { slot, token, result } => {
+                self.handle_changed(slot, token, result);
+            }
         }
     }
 
@@ -394,7 +417,7 @@ fn retry_after_seconds(code: ErrorCode) -> u32 {
     match code {
         ErrorCode::Busy | ErrorCode::StoreFailed | ErrorCode::Restarting => 1,
         ErrorCode::TooManyConnections => 5,
-        ErrorCode::MailboxFull | ErrorCode::NoBundle => 60,
+        ErrorCode::MailboxFull | ErrorCode::ShareFull | ErrorCode::QuotaFull | ErrorCode::NoBundle => 60,
         _ => 0,
     }
 }

@@ -44,6 +44,7 @@ impl Core {
     fn leave(&mut self, id: ConnId, phase: Phase) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let before = std::mem::replace(&mut connection.phase, phase);
+        self.watches.forget(id);
         match before {
             Phase::Ready { slot, credit } => {
                 if credit.is_some() {

@@ -22,8 +22,10 @@ pub(super) enum Act {
     Lookup(u32),
     /// A name publishes prekeys.
     Publish(u32),
-    /// A name rolls over.
-    Roll(u32),
+    /// A name blocks another, or no longer.
+    Block(u32),
+    /// A name rolls over, or is removed.
+    Change(u32),
     /// A name is handed a one-time prekey.
     TakePrekey(u32),
     /// One of this name's one-time prekeys is handed out.

@@ -28,6 +28,9 @@ impl Core {
         match self.take(id, slot, message) {
             // The result is said when it comes.
             Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Pending)) => {}
+            Ok(Taken::Repeated(Seen::Stored | Seen::Done)) if self.policy.presence_private => {
+                self.push_result(id, lane, number, ResultCode::Accepted);
+            }
             Ok(Taken::Repeated(Seen::Stored)) => self.push_result(id, lane, number, ResultCode::Stored),
             Ok(Taken::Repeated(Seen::Done)) => self.push_result(id, lane, number, ResultCode::Done),
             Err(code) => self.push_refused(id, lane, number, code),
@@ -43,6 +46,9 @@ impl Core {
             return Err(ErrorCode::KeyChanged);
         }
         let receiving = user.receiver.is_some();
+        if self.blocks.holds(recipient.slot(), slot) {
+            return Err(ErrorCode::Blocked);
+        }
         let digest = lane::digest(message.body_crc, recipient);
         match self.open_lane(id, slot, lane).ok_or(ErrorCode::Busy)?.admission(number, digest) {
             lane::Admission::New => {}
@@ -58,9 +64,12 @@ impl Core {
         }
         let relay_ms = self.now.relay_ms;
         let ttl_seconds = if ttl_seconds == 0 { TTL_SECONDS_MAX } else { ttl_seconds };
-        self.put(recipient, message.frame(), |frame, sequence| {
+        let frame = message.frame();
+        self.check_quotas(sender, recipient, frame.len() as u64)?;
+        self.put(recipient, frame, |frame, sequence| {
             frame.make_deliver(sender, sequence, relay_ms, ttl_seconds);
         })?;
+        self.charge(sender, recipient, frame.len() as u64);
         let lanes = self.users.at(slot).and_then(|user| user.active.as_mut()).map(|active| &mut active.lanes);
         if let Some(lane) = lanes.and_then(|lanes| lanes.find(lane)) {
             lane.accept(number, digest);
@@ -95,6 +104,31 @@ impl Core {
                     return;
                 }
             }
+        }
+    }
+
+    /// Whether a sender may have one more message waiting, in this mailbox and in all.
+    fn check_quotas(&mut self, sender: Uid, recipient: Uid, frame_bytes: u64) -> Result<(), ErrorCode> {
+        let limits = &self.limits;
+        let waiting_bytes = self.users.at(sender.slot()).map_or(0, |user| user.waiting_bytes);
+        if waiting_bytes + frame_bytes > limits.sender_bytes_max {
+            return Err(ErrorCode::QuotaFull);
+        }
+        let share = self.users.mailbox(recipient.slot()).map(|mailbox| mailbox.shares.of(sender));
+        let share = share.unwrap_or_default();
+        if share.messages >= limits.share_messages_max || share.bytes + frame_bytes > limits.share_bytes_max {
+            return Err(ErrorCode::ShareFull);
+        }
+        Ok(())
+    }
+
+    /// A sender has one more message waiting.
+    fn charge(&mut self, sender: Uid, recipient: Uid, frame_bytes: u64) {
+        if let Some(mailbox) = self.users.at(recipient.slot()).and_then(|user| user.mailbox()) {
+            mailbox.shares.charge(sender, 1, frame_bytes);
+        }
+        if let Some(user) = self.users.at(sender.slot()) {
+            user.waiting_bytes += frame_bytes;
         }
     }
 
@@ -146,25 +180,40 @@ impl Core {
             ResultCode::Refused | ResultCode::Uncertain | ResultCode::Expired => Seen::New,
         };
         let known = user.active.as_mut().and_then(|active| active.lanes.find(lane));
-        let listener = known.map(|lane| {
-            lane.settle(number, seen);
-            lane.connection
-        });
-        if let Some(id) = listener
-            && let Some(connection) = self.connections.get_mut(id)
-            && connection.slot() == Some(sender.slot())
-        {
-            let reason = (code == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
-            let retry_after_seconds = reason.map_or(0, retry_after_seconds);
-            let kind = ResultKind { lane, code, reason, retry_after_seconds };
-            connection.output.push_result(&mut self.outputs, kind, number, receipt);
-            self.flush_later(id);
-        } else if matches!(code, ResultCode::Collected | ResultCode::Expired) {
-            if self.hold_notice(message, code, receipt) {
-                return;
+        let listener = known.map(|lane| (lane.settle(number, seen), lane.connection));
+        let is_late = matches!(code, ResultCode::Collected | ResultCode::Expired);
+        let is_private = self.policy.presence_private;
+        // Where presence is private, a first result says no more than that the relay has it, or had it.
+        let said = match (code, listener) {
+            _ if !is_private => Some(code),
+            (ResultCode::Stored, _) | (ResultCode::Collected, Some((Seen::Pending, _))) => {
+                Some(ResultCode::Accepted)
             }
+            _ => Some(code).filter(|_| !is_late),
+        };
+        let is_heard = match (said, listener) {
+            (Some(said), Some((_, id))) => self.say_result(id, message, said, receipt),
+            _ => false,
+        };
+        if is_late && (is_private || !is_heard) && !self.hold_notice(message, code, receipt) {
             self.put_notice(message, code, receipt);
         }
+    }
+
+    /// Says a result on the connection that last used the message's lane, if it still is its sender's.
+    fn say_result(&mut self, id: ConnId, message: &Told, code: ResultCode, receipt: Receipt) -> bool {
+        let Told { sender, lane, number, .. } = *message;
+        let Some(connection) =
+            self.connections.get_mut(id).filter(|connection| connection.slot() == Some(sender.slot()))
+        else {
+            return false;
+        };
+        let reason = (code == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
+        let retry_after_seconds = reason.map_or(0, retry_after_seconds);
+        let kind = ResultKind { lane, code, reason, retry_after_seconds };
+        connection.output.push_result(&mut self.outputs, kind, number, receipt);
+        self.flush_later(id);
+        true
     }
 
     /// Puts a notice of what became of a message into its sender's own mailbox.

@@ -100,8 +100,9 @@ impl Core {
         let uncertain = messages_between(mailbox, uid, said_at, uncertain_at);
         let refused = messages_between(mailbox, uid, uncertain_at, tail);
         mailbox.uncertain_at = uncertain_at;
-        if !receiving {
-            mailbox.let_go(&mut self.pool);
+        let let_go = if receiving { Vec::new() } else { mailbox.let_go(&mut self.pool) };
+        for (sender, bytes) in let_go {
+            self.users.give_back(sender, bytes);
         }
         self.store_in_flight_bytes -= spill.bytes();
         self.store_failed();
@@ -187,13 +188,16 @@ impl Mailbox {
         Some(Request::Append { slot, first: spill.first, last: spill.last, messages, bytes })
     }
 
-    /// Lets go of what is in memory only: nobody receives, and it could not be stored.
-    fn let_go(&mut self, pool: &mut super::ring::Pool) {
+    /// Lets go of what is in memory only: nobody receives, and it could not be stored. Returns whose it was.
+    fn let_go(&mut self, pool: &mut super::ring::Pool) -> Vec<(Uid, u64)> {
         let from = self.safe_at.max(self.ring.head());
-        let (mut messages, mut bytes) = (0, 0);
+        let (mut messages, mut bytes, mut whose) = (0, 0, Vec::new());
         for (at, frame_type, routing, frame_bytes) in frames_between(self, from, self.ring.tail()) {
             messages += 1;
             bytes += frame_bytes;
+            if frame_type == FrameType::Deliver {
+                whose.push((routing.peer, frame_bytes));
+            }
             let reason = if frame_type == FrameType::Notice {
                 Reason::NoticeStoreFailed
             } else if at < self.uncertain_at {
@@ -209,6 +213,10 @@ impl Mailbox {
         self.offered_at = self.offered_at.min(from);
         self.written_at = self.written_at.min(from);
         self.uncertain_at = self.uncertain_at.min(from);
+        for (sender, bytes) in &whose {
+            self.shares.give_back(*sender, *bytes);
+        }
+        whose
     }
 }
 

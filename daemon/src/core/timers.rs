@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Linger(ConnId),
     /// When to store what was forwarded to this slot's user and is not acknowledged.
     AckWait(u32),
+    /// When to tell of this slot's user's presence who watches it.
+    Presence(u32),
     /// When to try the store again.
     StoreRetry,
     /// When to stop, drained or not.

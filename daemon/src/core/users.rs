@@ -23,6 +23,8 @@ pub(crate) struct User {
     /// On disk: until then nobody can log in with it or write to it.
     pub(crate) registered: bool,
     pub(crate) connections: u8,
+    /// Bytes of what it sent and waits in mailboxes, all together.
+    pub(crate) waiting_bytes: u64,
     /// The one connection that receives.
     pub(crate) receiver: Option<ConnId>,
     /// What only users with something under way have.
@@ -69,6 +71,7 @@ impl User {
     pub(crate) fn roll_over(&mut self, uid: Uid, fingerprint: Fingerprint, pool: &mut Pool) -> usize {
         debug_assert!(self.connections == 0, "every connection was ended before");
         (self.generation, self.fingerprint, self.prekeys) = (uid.generation(), fingerprint, NO_PREKEYS);
+        self.waiting_bytes = 0;
         let Some(active) = self.active.take() else { return 0 };
         let Active { mut mailbox, lanes } = *active;
         debug_assert!(mailbox.messages == 0 && mailbox.spill.is_none(), "nothing came to it meanwhile");
@@ -112,6 +115,7 @@ impl Users {
                 prekeys: stored.prekeys,
                 registered: true,
                 connections: 0,
+                waiting_bytes: 0,
                 receiver: None,
                 active: None,
                 last_sequence: sequence_base,
@@ -131,6 +135,14 @@ impl Users {
                     stored.bytes,
                 );
                 user.active = Some(Box::new(Active { mailbox, lanes: Lanes::default() }));
+            }
+        }
+        for stored in &snapshot.shares {
+            if let Some(mailbox) = users.at(stored.slot).and_then(User::mailbox) {
+                mailbox.shares.charge(stored.sender, stored.messages, stored.bytes);
+                if let Some(sender) = users.with_uid(stored.sender) {
+                    sender.waiting_bytes += stored.bytes;
+                }
             }
         }
         users.free =
@@ -157,6 +169,19 @@ impl Users {
         self.by_name.get(name).copied()
     }
 
+    /// The slot of a name that somebody has.
+    pub(crate) fn registered_slot_of(&mut self, name: &Name) -> Option<u32> {
+        let slot = self.slot_of(name)?;
+        self.at(slot).filter(|user| user.registered).map(|_| slot)
+    }
+
+    /// Something of a sender's does not wait in any mailbox any more.
+    pub(crate) fn give_back(&mut self, sender: Uid, bytes: u64) {
+        if let Some(user) = self.with_uid(sender) {
+            user.waiting_bytes = user.waiting_bytes.saturating_sub(bytes);
+        }
+    }
+
     pub(crate) fn uid(&mut self, slot: u32) -> Uid {
         self.at(slot).map_or(Uid::NONE, |user| Uid::new(slot, user.generation))
     }
@@ -177,6 +202,7 @@ impl Users {
             prekeys: NO_PREKEYS,
             registered: false,
             connections: 0,
+            waiting_bytes: 0,
             receiver: None,
             active: None,
             last_sequence: self.sequence_base,
@@ -193,6 +219,18 @@ impl Users {
             self.by_name.remove(&user.name);
             self.free.push(slot);
         }
+    }
+
+    /// Nobody has this name any more; its mailbox was empty. Returns the name, and how many lanes are forgotten.
+    pub(crate) fn remove(&mut self, slot: u32, pool: &mut Pool) -> Option<(Name, usize)> {
+        let mut user = self.slots.get_mut(slot as usize)?.take()?;
+        let (uid, fingerprint) = (Uid::new(slot, user.generation), user.fingerprint);
+        let lanes = user.roll_over(uid, fingerprint, pool);
+        self.by_name.remove(&user.name);
+        // Who gets the slot next goes on after the sequences that were given in it.
+        self.sequence_base = self.sequence_base.max(user.last_sequence);
+        self.free.push(slot);
+        Some((user.name, lanes))
     }
 
     /// How many slots there are, used or not.

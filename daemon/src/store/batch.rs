@@ -88,6 +88,8 @@ pub(super) fn failed(request: &Request, error: StoreErrorKind) -> Option<Complet
         Request::RollOver { slot, token, .. } => {
             Some(Completion::RolledOver { slot, token, result: Err(error) })
         }
+        Request::Remove { slot, token, .. } => Some(Completion::Removed { slot, token, result: Err(error) }),
+        Request::Block { token, .. } => Some(Completion::Blocked { token, result: Err(error) }),
         Request::ReadKeys { slot, token } => Some(Completion::Keys { slot, token, result: Err(error) }),
     }
 }
@@ -159,6 +161,24 @@ impl<'e> Batch<'e> {
                 self.roll_over(slot, generation, fingerprint, roll_over)?;
                 Ok(Some(Completion::RolledOver { slot, token, result: Ok(()) }))
             }
+            Request::Remove { slot, generation, ref blockers, token } => {
+                if self.is_held_by(slot, generation)? {
+                    self.drop_user(slot);
+                    for blocker in blockers {
+                        self.overlay.delete(Table::Blocks, records::block_key(*blocker, slot));
+                    }
+                }
+                Ok(Some(Completion::Removed { slot, token, result: Ok(()) }))
+            }
+            Request::Block { slot, other, block, token } => {
+                let key = records::block_key(slot, other);
+                if block {
+                    self.overlay.put(Table::Blocks, key, Vec::new());
+                } else {
+                    self.overlay.delete(Table::Blocks, key);
+                }
+                Ok(Some(Completion::Blocked { token, result: Ok(()) }))
+            }
             Request::TakeBundle { one_time: false, .. }
             | Request::ReadBacklog { .. }
             | Request::ReadKeys { .. } => Ok(None),
@@ -207,7 +227,9 @@ impl<'e> Batch<'e> {
     }
 
     fn close(&mut self, slot: u32, chunk: &Chunk) {
-        self.overlay.put(Table::Chunks, records::chunk_key(slot, chunk.last), records::emit_chunk(chunk));
+        let key = records::chunk_key(slot, chunk.last);
+        self.overlay.put(Table::ChunkShares, key.clone(), records::emit_chunk_shares(&chunk.bytes));
+        self.overlay.put(Table::Chunks, key, records::emit_chunk(chunk));
     }
 
     fn acked(
@@ -224,8 +246,7 @@ impl<'e> Batch<'e> {
         if self.open.get(&slot).is_some_and(|open| open.last <= acked) {
             self.open.remove(&slot);
         }
-        let from = records::chunk_key(slot, Sequence(0));
-        self.overlay.delete_range(Table::Chunks, from, records::chunk_key(slot, acked));
+        self.delete_chunks(slot, Sequence(0), acked);
         if acked >= mailbox.durable {
             self.overlay.delete(Table::Mailboxes, records::slot_key(slot));
         } else {
@@ -250,6 +271,8 @@ impl<'e> Batch<'e> {
         for table in [Table::Users, Table::IdentityKeys, Table::RollOvers] {
             self.overlay.delete(table, key.clone());
         }
+        let (from, to) = (records::block_key(slot, 0), records::block_key(slot, u32::MAX));
+        self.overlay.delete_range(Table::Blocks, from, to);
         self.drop_belongings(slot);
     }
 
@@ -261,12 +284,14 @@ impl<'e> Batch<'e> {
         }
         self.drop_prekey_batches(slot);
         self.open.remove(&slot);
-        let (from, to) = (Sequence(0), Sequence(u64::MAX));
-        self.overlay.delete_range(
-            Table::Chunks,
-            records::chunk_key(slot, from),
-            records::chunk_key(slot, to),
-        );
+        self.delete_chunks(slot, Sequence(0), Sequence(u64::MAX));
+    }
+
+    /// Deletes the chunks whose last sequence is in this range, and what is said of them.
+    fn delete_chunks(&mut self, slot: u32, from: Sequence, to: Sequence) {
+        let (from, to) = (records::chunk_key(slot, from), records::chunk_key(slot, to));
+        self.overlay.delete_range(Table::ChunkShares, from.clone(), to.clone());
+        self.overlay.delete_range(Table::Chunks, from, to);
     }
 
     fn roll_over(
@@ -407,7 +432,7 @@ impl<'e> Batch<'e> {
         if found.is_empty() {
             return Ok(());
         }
-        self.overlay.delete_range(Table::Chunks, from, to);
+        self.delete_chunks(slot, first, last);
         if let Some(mut mailbox) = self.mailbox(slot)? {
             for (messages, bytes) in found.into_iter().flatten() {
                 mailbox.messages = mailbox.messages.saturating_sub(u64::from(messages));

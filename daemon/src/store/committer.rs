@@ -54,6 +54,12 @@ enum Doubt {
         generation: u32,
         token: u64,
     },
+    /// The same.
+    Removal {
+        slot: u32,
+        generation: u32,
+        token: u64,
+    },
 }
 
 impl Committer {
@@ -76,7 +82,9 @@ impl Committer {
                 self.doubts.extend(requests.iter().filter_map(Doubt::of));
                 self.keep_acks(requests);
                 self.handle_failure(&error);
-                let is_known = |completion: &Completion| !matches!(completion, Completion::RolledOver { .. });
+                let is_known = |completion: &Completion| {
+                    !matches!(completion, Completion::RolledOver { .. } | Completion::Removed { .. })
+                };
                 return applied.completions.into_iter().filter(is_known).collect();
             }
             Some(Failure::Read(error)) => self.handle_failure(&error),
@@ -136,6 +144,11 @@ impl Committer {
                     let result = if happened { Ok(()) } else { Err(self.failure()) };
                     answers.push(Completion::RolledOver { slot, token, result });
                 }
+                Doubt::Removal { slot, generation, token } => {
+                    let happened = !batch.is_held_by(slot, generation)?;
+                    let result = if happened { Ok(()) } else { Err(self.failure()) };
+                    answers.push(Completion::Removed { slot, token, result });
+                }
             }
         }
         for acked in self.acks.values() {
@@ -182,6 +195,9 @@ impl Doubt {
             Request::Register { slot, generation, .. } => Some(Self::Registration { slot, generation }),
             Request::RollOver { slot, generation, token, .. } => {
                 Some(Self::RollOver { slot, generation, token })
+            }
+            Request::Remove { slot, generation, token, .. } => {
+                Some(Self::Removal { slot, generation, token })
             }
             _ => None,
         }

@@ -28,11 +28,15 @@ pub enum Table {
     PrekeyBatches,
     /// The last roll-overs of a name that had any. Key: slot u32.
     RollOvers,
+    /// What is whose in a chunk. Key: as in `Chunks`.
+    ChunkShares,
+    /// Who blocks whom; the value is empty. Key: blocker's slot u32, blocked slot u32.
+    Blocks,
 }
 
 impl Table {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Users,
         Self::IdentityKeys,
@@ -41,6 +45,8 @@ impl Table {
         Self::SignedPrekeys,
         Self::PrekeyBatches,
         Self::RollOvers,
+        Self::ChunkShares,
+        Self::Blocks,
     ];
 
     /// The name by which an engine keeps it.
@@ -55,6 +61,8 @@ impl Table {
             Self::SignedPrekeys => "signed-prekeys",
             Self::PrekeyBatches => "prekey-batches",
             Self::RollOvers => "roll-overs",
+            Self::ChunkShares => "chunk-shares",
+            Self::Blocks => "blocks",
         }
     }
 }

@@ -36,5 +36,5 @@ pub use request::{
     BundleRecord, Chunk, Completion, KeyHistory, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, Request,
     RollOverRecord, SignedPrekeyRecord,
 };
-pub use snapshot::{LoadError, Snapshot, StoredMailbox, StoredUser};
+pub use snapshot::{LoadError, Snapshot, StoredMailbox, StoredShare, StoredUser};
 pub use threads::{StoreHandle, next_batch};

@@ -3,14 +3,18 @@
 //! This file owns bytes. It must not know an engine or a request. Everything is big-endian; lengths are
 //! fixed, but for one run of bytes at a record's end.
 
+use std::collections::BTreeMap;
+
 use e2e_protocol::ids::{
-    Fingerprint, KeyId, MODULUS_BYTES, Modulus, Name, RelayId, SIGNATURE_BYTES, Sequence,
+    Fingerprint, KeyId, MODULUS_BYTES, Modulus, Name, RelayId, SIGNATURE_BYTES, Sequence, Uid,
 };
+use e2e_protocol::wire::FrameType;
+use e2e_protocol::wire::routed::{frame_bytes_at, routing_at};
 use sha2::{Digest, Sha256};
 
 use super::{
     Chunk, KeyHistory, PrekeyBatchRecord, PrekeyCount, RollOverRecord, SignedPrekeyRecord, StoreError,
-    StoredMailbox, StoredUser,
+    StoredMailbox, StoredShare, StoredUser,
     limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX, ROLL_OVERS_KEPT_MAX},
 };
 
@@ -32,6 +36,11 @@ pub(super) fn slot_key(slot: u32) -> Vec<u8> {
 /// Key in `Chunks`: slot 4, last sequence 8.
 pub(super) fn chunk_key(slot: u32, last: Sequence) -> Vec<u8> {
     [&slot.to_be_bytes()[..], &last.0.to_be_bytes()[..]].concat()
+}
+
+/// Key in `Blocks`: blocker's slot 4, blocked slot 4.
+pub(super) fn block_key(slot: u32, other: u32) -> Vec<u8> {
+    [slot.to_be_bytes(), other.to_be_bytes()].concat()
 }
 
 /// Key in `PrekeyBatches`: slot 4, batch 1, index 1. Index 0 is the head, then come the keys from 1 on.
@@ -85,6 +94,13 @@ impl<'a> Fields<'a> {
     fn malformed(&self) -> StoreError {
         StoreError::malformed(self.record)
     }
+}
+
+/// Both slots of a key in `Blocks`.
+pub(super) fn parse_block_key(key: &[u8]) -> Result<(u32, u32), StoreError> {
+    let mut fields = Fields::of(key, "block");
+    let slots = (fields.u32()?, fields.u32()?);
+    fields.end().map(|()| slots)
 }
 
 /// The slot at the front of a key.
@@ -221,6 +237,37 @@ pub(super) fn parse_chunk(key: &[u8], value: &[u8]) -> Result<Chunk, StoreError>
     let mut fields = Fields::of(value, "chunk");
     let (first, messages) = (Sequence(fields.u64()?), fields.u32()?);
     Ok(Chunk { first, last, messages, bytes: fields.rest.to_vec() })
+}
+
+/// The record in `ChunkShares`: for each sender uid 8, messages 4, bytes 4. Notices are nobody's.
+pub(super) fn emit_chunk_shares(frames: &[u8]) -> Vec<u8> {
+    let mut shares: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+    let mut rest = frames;
+    while let Some((frame_bytes, (frame_type, routing))) = frame_bytes_at(rest).zip(routing_at(rest)) {
+        if frame_type == FrameType::Deliver {
+            let (messages, bytes) = shares.entry(routing.peer.0).or_default();
+            *messages += 1;
+            *bytes += u32::try_from(frame_bytes).unwrap_or(0);
+        }
+        rest = rest.get(frame_bytes..).unwrap_or_default();
+    }
+    let mut record = Vec::with_capacity(16 * shares.len());
+    for (sender, (messages, bytes)) in shares {
+        record.extend(sender.to_be_bytes());
+        record.extend(messages.to_be_bytes());
+        record.extend(bytes.to_be_bytes());
+    }
+    record
+}
+
+pub(super) fn parse_chunk_shares(slot: u32, value: &[u8]) -> Result<Vec<StoredShare>, StoreError> {
+    let mut fields = Fields::of(value, "chunk's shares");
+    let mut shares = Vec::new();
+    while !fields.rest.is_empty() {
+        let (sender, messages, bytes) = (Uid(fields.u64()?), fields.u32()?.into(), fields.u32()?.into());
+        shares.push(StoredShare { slot, sender, messages, bytes });
+    }
+    Ok(shares)
 }
 
 /// The record in `SignedPrekeys`: made 8, profile 1, signature 256, modulus 256.

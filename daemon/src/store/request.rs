@@ -103,6 +103,29 @@ pub enum Request {
         /// Returned with the answer.
         token: u64,
     },
+    /// Nobody holds this slot any more: all that it held is deleted, and blocks by and of it. Answer: [`Completion::Removed`],
+    /// which after a failed commit comes only when it is known what became of it.
+    Remove {
+        /// The slot in the relay's table of names.
+        slot: u32,
+        /// Which holder of that slot is meant.
+        generation: u32,
+        /// Who blocks it.
+        blockers: Vec<u32>,
+        /// Returned with the answer.
+        token: u64,
+    },
+    /// One name blocks another, or no longer. Answer: [`Completion::Blocked`].
+    Block {
+        /// Who blocks.
+        slot: u32,
+        /// Whom.
+        other: u32,
+        /// Or no longer.
+        block: bool,
+        /// Returned with the answer.
+        token: u64,
+    },
     /// Read the keys that a name has had. Answer: [`Completion::Keys`].
     ReadKeys {
         /// Whose.
@@ -194,6 +217,22 @@ pub enum Completion {
         /// As in the request.
         token: u64,
         /// Whether it has. If not, nothing changed.
+        result: Result<(), StoreErrorKind>,
+    },
+    /// The slot is nobody's, and stays so across power loss.
+    Removed {
+        /// As in the request.
+        slot: u32,
+        /// As in the request.
+        token: u64,
+        /// Whether it is. If not, nothing changed.
+        result: Result<(), StoreErrorKind>,
+    },
+    /// The block is stored, or no longer.
+    Blocked {
+        /// As in the request.
+        token: u64,
+        /// Whether it is. If not, it cannot be said. The same may be asked for again.
         result: Result<(), StoreErrorKind>,
     },
     /// The keys that a name has had. `None`: nobody holds that slot.

@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use e2e_protocol::ids::{Fingerprint, Name, RelayId, Sequence};
+use e2e_protocol::ids::{Fingerprint, Name, RelayId, Sequence, Uid};
 
 use super::{
     Engine, PrekeyCount, StoreError, Table, Write,
@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub users: Vec<StoredUser>,
     /// Every mailbox with a backlog, by slot.
     pub mailboxes: Vec<StoredMailbox>,
+    /// What is whose in them; a sender may come more than once for one mailbox.
+    pub shares: Vec<StoredShare>,
+    /// Who blocks whom, by slots.
+    pub blocks: Vec<(u32, u32)>,
 }
 
 /// A registered user.
@@ -53,6 +57,19 @@ pub struct StoredMailbox {
     pub durable: Sequence,
     /// Stored messages after `acked`. After a failed commit it may be too high, until the next
     /// acknowledgement: a backlog can turn out to be empty.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What one sender has waiting in a part of a mailbox. It may count some that was acknowledged already, of the same chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredShare {
+    /// Whose mailbox.
+    pub slot: u32,
+    /// Whose messages.
+    pub sender: Uid,
+    /// How many.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -91,14 +108,29 @@ impl Snapshot {
                 newer => return Err(LoadError::NewerFormat(newer)),
             },
         };
-        let mut snapshot =
-            Self { relay_id, boot, clock: clock.max(now), users: Vec::new(), mailboxes: Vec::new() };
+        let mut snapshot = Self {
+            relay_id,
+            boot,
+            clock: clock.max(now),
+            users: Vec::new(),
+            mailboxes: Vec::new(),
+            shares: Vec::new(),
+            blocks: Vec::new(),
+        };
         each_slot(engine, Table::Users, |slot, value| {
             snapshot.users.push(User::parse(value)?.stored(slot));
             Ok(())
         })?;
         each_slot(engine, Table::Mailboxes, |slot, value| {
             snapshot.mailboxes.push(records::parse_mailbox(slot, value)?);
+            Ok(())
+        })?;
+        each_slot(engine, Table::ChunkShares, |slot, value| {
+            snapshot.shares.extend(records::parse_chunk_shares(slot, value)?);
+            Ok(())
+        })?;
+        each(engine, Table::Blocks, |key, _| {
+            snapshot.blocks.push(records::parse_block_key(key)?);
             Ok(())
         })?;
         snapshot.boot = boot.checked_add(1).ok_or_else(|| StoreError::malformed("boot counter"))?;
@@ -126,10 +158,19 @@ fn each_slot(
     table: Table,
     mut take: impl FnMut(u32, &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let (first, last) = (records::slot_key(0), records::slot_key(u32::MAX));
+    each(engine, table, |key, value| take(records::slot_of_key(key)?, value))
+}
+
+fn each(
+    engine: &dyn Engine,
+    table: Table,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    // No key is longer than that.
+    let (first, last) = (Vec::new(), [0xff; 16]);
     let mut result = Ok(());
     engine.scan(table, &first, &last, &mut |key, value| {
-        result = records::slot_of_key(key).and_then(|slot| take(slot, value));
+        result = take(key, value);
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     result

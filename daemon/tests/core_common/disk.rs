@@ -109,6 +109,8 @@ impl Disk {
             Request::Publish { .. } => "publish",
             Request::TakeBundle { .. } => "take",
             Request::RollOver { .. } => "roll",
+            Request::Remove { .. } => "remove",
+            Request::Block { .. } => "block",
             Request::ReadKeys { .. } => "keys",
         });
         match request {

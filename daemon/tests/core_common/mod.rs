@@ -28,7 +28,7 @@ use e2e_protocol::wire::session::{Credit, Hello, Proof, Purpose, Receive};
 use e2e_protocol::wire::transfer::Ack;
 use e2e_protocol::wire::{ErrorCode, Frame, FrameType, Parsed, Routing};
 use e2e_relayd::address::AddressKey;
-use e2e_relayd::core::{Action, Admission, Core, Now};
+use e2e_relayd::core::{Action, Core, Now, Policy};
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::Snapshot;
 use rand_chacha::ChaCha20Rng;
@@ -73,7 +73,7 @@ pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) disk: Disk,
     pub(crate) limits: Limits,
-    pub(crate) admission: Admission,
+    pub(crate) admission: Policy,
     pub(crate) now: Now,
     pub(crate) links: Vec<Link>,
     pub(crate) turns: u64,
@@ -86,16 +86,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::with(Limits::default(), Admission::default())
+        Self::with(Limits::default(), Policy::default())
     }
 
     pub(crate) fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        Self::with(limits, Admission::default())
+        Self::with(limits, Policy::default())
     }
 
-    pub(crate) fn with(limits: Limits, admission: Admission) -> Self {
+    pub(crate) fn with(limits: Limits, admission: Policy) -> Self {
         let disk = Disk::new();
         let now = Now { monotonic_ms: 0, relay_ms: NOW };
         let snapshot = Snapshot::load(disk.engine(), [9; 32], NOW).unwrap();

@@ -9,7 +9,7 @@ use e2e_protocol::ids::RelayId;
 use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::{Frame, Parsed};
 use e2e_relayd::address::AddressKey;
-use e2e_relayd::core::{Action, Admission, ConnId, Core, Now};
+use e2e_relayd::core::{Action, ConnId, Core, Now, Policy};
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::Snapshot;
 
@@ -88,7 +88,7 @@ impl Host {
         self.boot += 1;
         self.started_ms = now_ms;
         self.relay_ms_at_start = snapshot.clock.max(system_ms);
-        self.core = Some(Core::new(self.limits.clone(), Admission::default(), &snapshot, RELAY_SEED));
+        self.core = Some(Core::new(self.limits.clone(), Policy::default(), &snapshot, RELAY_SEED));
         self.by_index.clear();
         ledger.note(now_ms, || format!("the relay starts, boot {}", snapshot.boot));
     }
