@@ -49,13 +49,15 @@ impl Core {
 
     /// Takes out what expired and stands at the front: nobody will acknowledge it.
     pub(super) fn skip_expired(&mut self, slot: u32) {
-        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-        let mut expired = Vec::new();
-        while let Some(delivery) = mailbox.deliveries.pop_front_if(|delivery| delivery.kind.is_expired()) {
+        loop {
+            let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+            let Some(delivery) =
+                mailbox.deliveries.front().filter(|delivery| delivery.kind.is_expired()).copied()
+            else {
+                return;
+            };
+            mailbox.deliveries.pop_front();
             mailbox.acknowledge(&delivery);
-            expired.push(delivery);
-        }
-        for delivery in expired {
             self.give_back(&delivery);
         }
     }

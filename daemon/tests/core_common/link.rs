@@ -3,6 +3,8 @@
 use e2e_protocol::ids::{Modulus, Receipt, Signature, Uid};
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::directory::Published;
+use e2e_protocol::wire::people::State;
+use e2e_protocol::wire::query::IdState;
 use e2e_protocol::wire::roll::Rolled;
 use e2e_protocol::wire::session::{Challenge, Welcome};
 use e2e_protocol::wire::transfer::ResultCode;
@@ -92,6 +94,13 @@ pub(crate) struct Link {
     pub(crate) rolled: Vec<Rolled>,
     pub(crate) keys: Vec<KnownKeys>,
     pub(crate) request_errors: Vec<(u32, ErrorCode)>,
+    /// Request, `next`, and each name with its state.
+    pub(crate) presence: Vec<(u32, u32, Vec<(String, State)>)>,
+    /// Request, and each number with its state.
+    pub(crate) states: Vec<(u32, Vec<(u64, IdState)>)>,
+    /// Request, and whether it was to block.
+    pub(crate) blocks: Vec<(u32, bool)>,
+    pub(crate) removed: Vec<u32>,
     pub(crate) last_words: Option<ErrorCode>,
     /// Of the last ERROR.
     pub(crate) retry_after: u32,
@@ -127,6 +136,10 @@ impl Link {
             rolled: Vec::new(),
             keys: Vec::new(),
             request_errors: Vec::new(),
+            presence: Vec::new(),
+            states: Vec::new(),
+            blocks: Vec::new(),
+            removed: Vec::new(),
             last_words: None,
             retry_after: 0,
             pings: Vec::new(),
@@ -266,6 +279,16 @@ impl Link {
                     .map(|roll| (roll.time_ms, *roll.identity_key, *roll.former_signature, *roll.signature))
                     .collect(),
             }),
+            Frame::Presence(presence) => {
+                let states = presence.iter().map(|(state, name)| (name.to_string(), state)).collect();
+                self.presence.push((presence.request, presence.next, states));
+            }
+            Frame::States(states) => {
+                let listed = states.iter().map(|(number, state)| (number.0, state)).collect();
+                self.states.push((states.query.request, listed));
+            }
+            Frame::Blocked(blocked) => self.blocks.push((blocked.request, blocked.block)),
+            Frame::Removed(removed) => self.removed.push(removed.request),
             other => panic!("the relay says {other:?}"),
         }
     }

@@ -73,7 +73,7 @@ pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) disk: Disk,
     pub(crate) limits: Limits,
-    pub(crate) admission: Policy,
+    pub(crate) policy: Policy,
     pub(crate) now: Now,
     pub(crate) links: Vec<Link>,
     pub(crate) turns: u64,
@@ -95,15 +95,15 @@ impl World {
         Self::with(limits, Policy::default())
     }
 
-    pub(crate) fn with(limits: Limits, admission: Policy) -> Self {
+    pub(crate) fn with(limits: Limits, policy: Policy) -> Self {
         let disk = Disk::new();
         let now = Now { monotonic_ms: 0, relay_ms: NOW };
         let snapshot = Snapshot::load(disk.engine(), [9; 32], NOW).unwrap();
         Self {
-            core: Core::new(limits.clone(), admission.clone(), &snapshot, [3; 32]),
+            core: Core::new(limits.clone(), policy.clone(), &snapshot, [3; 32]),
             disk,
             limits,
-            admission,
+            policy,
             now,
             links: Vec::new(),
             turns: 0,
@@ -119,7 +119,7 @@ impl World {
         self.disk.crash();
         let snapshot = Snapshot::load(self.disk.engine(), [8; 32], self.now.relay_ms).unwrap();
         assert_eq!(snapshot.relay_id, self.relay_id, "the relay keeps its id");
-        self.core = Core::new(self.limits.clone(), self.admission.clone(), &snapshot, [4; 32]);
+        self.core = Core::new(self.limits.clone(), self.policy.clone(), &snapshot, [4; 32]);
         self.links.iter_mut().for_each(Link::cut);
         self.now.monotonic_ms = 0;
     }
