@@ -225,6 +225,12 @@ impl Saving {
         self.salvaged.names_before = Some(commit.records(Table::Users));
         self.keys(file, commit)?;
         self.messages(file, commit)?;
+        self.each_held(file, commit, Table::Blocks, |saving, _, key, value| match records::parse_block_key(
+            key,
+        ) {
+            Ok((_, blocked)) if saving.users.contains_key(&blocked) => saving.put(Table::Blocks, key, value),
+            _ => Ok(()),
+        })?;
         Ok(())
     }
 
@@ -329,6 +335,7 @@ impl Saving {
             mailbox.durable = mailbox.durable.max(chunk.last);
             mailbox.messages += u64::from(chunk.messages);
             mailbox.bytes += chunk.bytes.len() as u64;
+            saving.put(Table::ChunkShares, key, &records::emit_chunk_shares(&chunk.bytes))?;
             saving.put(Table::Chunks, key, value)
         })?;
         self.mailboxes.retain(|slot, mailbox| {

@@ -61,6 +61,9 @@ pub(crate) struct KnownKeys {
     pub(crate) roll_overs: Vec<(u64, Modulus, Signature, Signature)>,
 }
 
+/// The request that was answered, or zero; `next`; each name with its state.
+pub(crate) type ToldPresence = (u32, u32, Vec<(String, State)>);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -94,8 +97,7 @@ pub(crate) struct Link {
     pub(crate) rolled: Vec<Rolled>,
     pub(crate) keys: Vec<KnownKeys>,
     pub(crate) request_errors: Vec<(u32, ErrorCode)>,
-    /// Request, `next`, and each name with its state.
-    pub(crate) presence: Vec<(u32, u32, Vec<(String, State)>)>,
+    pub(crate) presence: Vec<ToldPresence>,
     /// Request, and each number with its state.
     pub(crate) states: Vec<(u32, Vec<(u64, IdState)>)>,
     /// Request, and whether it was to block.
