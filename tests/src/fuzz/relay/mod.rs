@@ -8,7 +8,7 @@ mod talk;
 
 use e2e_protocol::ids::Uid;
 use e2e_protocol::wire::session::{Purpose, Receive, Registration};
-use e2e_relayd::core::Admission;
+use e2e_relayd::core::Policy;
 use e2e_relayd::limits::Limits;
 use e2e_relayd::store::Request;
 
@@ -27,8 +27,8 @@ const TOKEN: &[u8] = b"let me in";
 pub(super) fn strangers(data: &[u8]) {
     let mut input = Input::new(data);
     let registration = input.pick(&[Registration::Open, Registration::Token, Registration::Closed]);
-    let admission = Admission { registration, tokens: vec![TOKEN.to_vec()] };
-    let mut relay = Relay::new(small(), admission, input);
+    let policy = Policy { registration, tokens: vec![TOKEN.to_vec()], ..Policy::default() };
+    let mut relay = Relay::new(small(), policy, input);
     relay.act_all();
     relay.finish();
 }
@@ -37,7 +37,7 @@ pub(super) fn strangers(data: &[u8]) {
 pub(super) fn users(data: &[u8]) {
     let mut input = Input::new(data);
     let limits = if input.index(2) == 0 { small() } else { Limits::default() };
-    let mut relay = Relay::new(limits, Admission::default(), input);
+    let mut relay = Relay::new(limits, Policy::default(), input);
     for who in 0..REGISTERED {
         let credit = relay.draw_credit();
         relay.log_in(who, 0, Purpose::Login, Receive::TakeOver(credit));
@@ -79,8 +79,8 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(limits: Limits, admission: Admission, input: Input<'a>) -> Self {
-        let mut world = World::with(limits, admission);
+    fn new(limits: Limits, policy: Policy, input: Input<'a>) -> Self {
+        let mut world = World::with(limits, policy);
         for who in 0..REGISTERED {
             let identity = keys::identity(who, 0);
             let uid = uid(who);
