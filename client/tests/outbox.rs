@@ -6,7 +6,7 @@ use e2e_client::engine::outbox::{
     Answer, KEPT_MS_MAX, REJECT_PAUSE_MS_MIN, RETRY_PAUSE_MS_MAX, RETRY_PAUSE_MS_MIN, STORED_PAUSE_MS,
     Verdict, is_too_old, retry_pause_ms, verdict,
 };
-use e2e_client::engine::{Drop, Wait};
+use e2e_client::engine::{Drop, Fate, Wait};
 use e2e_client::state::OutboxItem;
 use e2e_client::state::items::Sealed;
 use e2e_protocol::e2e::{Kind, Plaintext};
@@ -96,7 +96,17 @@ fn forgets_an_empty_message_after_a_reject() {
 #[test]
 fn keeps_what_is_stored_until_its_receipt_and_asks_after_a_day() {
     let verdict = verdict(&item(), Answer::Stored, NOW_MS);
-    assert_eq!(verdict, Verdict::Keep { until_ms: NOW_MS + STORED_PAUSE_MS });
+    let until_ms = NOW_MS + STORED_PAUSE_MS;
+    assert_eq!(verdict, Verdict::Keep { until_ms, fate: Fate::Stored });
+}
+
+#[test]
+fn keeps_what_is_accepted_and_takes_a_new_number_when_it_is_said_again() {
+    let until_ms = NOW_MS + STORED_PAUSE_MS;
+    let first = verdict(&item(), Answer::Accepted, NOW_MS);
+    assert_eq!(first, Verdict::Keep { until_ms, fate: Fate::Accepted });
+    let again = verdict(&OutboxItem { stored: true, ..item() }, Answer::Accepted, NOW_MS);
+    assert_eq!(again, Verdict::SendAgain { renumber: true, until_ms, why: Wait::Unproven });
 }
 
 #[test]

@@ -453,6 +453,9 @@ impl Client {
                 Event::NotOpened { reason, .. } => panic!("a message could not be opened: {reason:?}"),
                 Event::Key { news, .. } => panic!("no key changes here: {news:?}"),
                 Event::RolledOver { .. } | Event::NotRolledOver(_) => panic!("nobody rolls over"),
+                Event::Presence { .. } | Event::Blocked | Event::Removed | Event::NotDone(_) => {
+                    panic!("nobody asks about names")
+                }
                 Event::Ready
                 | Event::Missing { .. }
                 | Event::NoOneTimePrekey { .. }

@@ -21,6 +21,7 @@ pub mod show;
 
 mod contacts;
 mod decode;
+mod names;
 mod passphrase;
 mod people;
 mod progress;
@@ -77,6 +78,9 @@ fn run(options: &Options) -> Result<(), Failure> {
         Command::Contacts => contacts::list(options, rng),
         Command::Verify { name, code } => contacts::verify(options, rng, name, code.as_deref()),
         Command::Accept { name } => people::accept(options, rng, *name),
+        Command::Who { names } => names::who(options, rng, names),
+        Command::Block { name, block } => names::block(options, rng, *name, *block),
+        Command::Unregister { name } => names::unregister(options, rng, *name),
         Command::Rekey => people::rekey(options, rng),
         Command::Status => status::run(options, rng),
         Command::Passphrase { remove } => passphrase::run(options, rng, *remove),

@@ -94,6 +94,23 @@ pub enum Command {
         /// Whose.
         name: Name,
     },
+    /// Say who is online.
+    Who {
+        /// Of these; if none, of all.
+        names: Vec<Name>,
+    },
+    /// Have the relay refuse what a name sends, or no longer.
+    Block {
+        /// Whom.
+        name: Name,
+        /// Or no longer.
+        block: bool,
+    },
+    /// Give the own name up.
+    Unregister {
+        /// The own name, so that it is not done by mistake.
+        name: Name,
+    },
     /// Move the own name to a new key.
     Rekey,
     /// Say how things stand.
@@ -237,6 +254,10 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "",
         "move the own name to a new key, signed by both; repeating it goes on where it was cut off",
     ),
+    ("who", "[NAME]...", "who of these is online; without a NAME: who is registered, those online first"),
+    ("block", "NAME", "have the relay refuse what NAME sends"),
+    ("unblock", "NAME", "no longer"),
+    ("unregister", "NAME", "give the own NAME up: it is nobody's then. Keys and contacts are kept"),
     ("status", "", "own name and fingerprint, prekeys left, what is not confirmed and since when"),
     ("passphrase", "", "protect this home's files with a passphrase, or change it, or --remove it"),
     (
@@ -276,16 +297,17 @@ pub fn help() -> String {
     text.push_str(&format!(
         "\nA text is UTF-8, up to {BODY_BYTES_MAX} bytes; one newline at the end of a file or of standard input is\n\
          left out. The result lines of send are `TO: collected` (the recipient's client has it), `TO: stored` (it is\n\
-         on the relay's disk), or why not, on standard error. What has no receipt yet is kept, and sent again by a\n\
-         later send or recv for 30 days. recv makes a message durable, acknowledges it, then prints it; after a\n\
-         crash it may print one again, with the same id. On a terminal control characters are shown as codes.\n\n\
+         on the relay's disk), `TO: accepted` (one of both: this relay doesn't say which), or why not, on standard\n\
+         error. What has no receipt yet is kept, and sent again by a later send or recv for 30 days. recv makes a\n\
+         message durable, acknowledges it, then prints it; after a crash it may print one again, with the same id.\n\
+         On a terminal control characters are shown as codes.\n\n\
          A passphrase has 1 to {PASSPHRASE_BYTES_MAX} bytes. It is the first line of the file that $E2E_PASSPHRASE_FILE names\n\
          ($E2E_NEW_PASSPHRASE_FILE: a new one; $E2E_EXPORT_PASSPHRASE_FILE: that of an exported file), else it is asked\n\
          for on the terminal. Each command that needs it takes about 0.1 s and 32 MiB for it. Without it what is in\n\
          the home is lost. The names of its files, and so of contacts, stay readable.\n\n\
          Messages go to standard output, everything else to standard error.\n\
-         Exit codes: 0 done (send: every message was collected or stored), 64 usage, 65 bad data or signature,\n\
-         69 relay unreachable, 73 cannot write, 75 try again later, 76 protocol, 77 not permitted (name taken or\n\
+         Exit codes: 0 done (send: every message was collected, stored or accepted), 64 usage, 65 bad data or\n\
+         signature, 69 relay unreachable, 73 cannot write, 75 try again later, 76 protocol, 77 not permitted (name taken or\n\
          unknown, key changed, not registered, another relay, wrong or no passphrase, files open to others).\n"
     ));
     text
@@ -366,11 +388,13 @@ impl Invocation {
                 Command::Contacts
             }
             "verify" => verify(operands)?,
-            "accept" => match operands {
-                [name] => Command::Accept { name: parse_name(name)? },
-                [] => return Err(Failure::usage("accept takes a NAME")),
-                [_, extra, ..] => return Err(Failure::usage(format!("unexpected argument '{extra}'"))),
+            "accept" => Command::Accept { name: one_name("accept", operands)? },
+            "who" => Command::Who {
+                names: operands.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?,
             },
+            "block" => Command::Block { name: one_name("block", operands)?, block: true },
+            "unblock" => Command::Block { name: one_name("unblock", operands)?, block: false },
+            "unregister" => Command::Unregister { name: one_name("unregister", operands)? },
             "rekey" => {
                 no_operands(operands)?;
                 Command::Rekey
@@ -495,6 +519,14 @@ fn parse_seconds(text: &str) -> Option<Duration> {
     const SECONDS_MAX: f64 = 3.2e8;
     let seconds: f64 = text.parse().ok()?;
     (0.0..=SECONDS_MAX).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+fn one_name(command: &str, operands: &[String]) -> Result<Name, Failure> {
+    match operands {
+        [name] => parse_name(name),
+        [] => Err(Failure::usage(format!("{command} takes a NAME"))),
+        [_, extra, ..] => Err(Failure::usage(format!("unexpected argument '{extra}'"))),
+    }
 }
 
 fn one_file(command: &str, operands: &[String]) -> Result<PathBuf, Failure> {

@@ -181,7 +181,7 @@ fn next_logs_in(host: &mut Host<'_>, server: &Server, progress: &mut Progress) -
     Ok(true)
 }
 
-fn log_in(host: &mut Host<'_>, server: &Server, progress: &mut Progress) -> Result<(), Failure> {
+pub(super) fn log_in(host: &mut Host<'_>, server: &Server, progress: &mut Progress) -> Result<(), Failure> {
     progress.say(&format!("connecting to {server}"));
     host.connect(server).map_err(|error| connect_failure(server, error))?;
     while host.engine().welcome().is_none() {

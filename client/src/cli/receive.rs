@@ -245,7 +245,12 @@ impl Receiver<'_> {
                 tell!("e2e-client: warning: the relay did not take new prekeys: {code}");
             }
             // Nobody asked for that here.
-            Event::RolledOver { .. } | Event::NotRolledOver(_) => {}
+            Event::RolledOver { .. }
+            | Event::NotRolledOver(_)
+            | Event::Presence { .. }
+            | Event::Blocked
+            | Event::Removed
+            | Event::NotDone(_) => {}
             Event::Ready => log::info!("connected to {}", self.server),
             Event::Published { prekeys_left } => log::info!("the relay has {prekeys_left} one-time prekeys"),
         }

@@ -126,7 +126,7 @@ fn is_over(host: &Host<'_>, recipients: &[Recipient], until_delivered: bool, dea
     let settled = |recipient: &Recipient| match &recipient.fate {
         None => false,
         Some(Fate::Collected | Fate::Dropped(_)) => true,
-        Some(Fate::Stored) => !until_delivered,
+        Some(Fate::Stored | Fate::Accepted) => !until_delivered,
         Some(Fate::Waits { until_ms, .. }) => *until_ms >= deadline_ms,
     };
     recipients.iter().all(settled) && !host.engine().is_sending()
@@ -179,7 +179,7 @@ pub(super) fn report_earlier(to: &Name, fate: &Fate) {
         } => {
             tell!("e2e-client: warning: an earlier message to {to} waits: {}", waits(why));
         }
-        Fate::Collected | Fate::Stored | Fate::Waits { .. } => {
+        Fate::Collected | Fate::Stored | Fate::Accepted | Fate::Waits { .. } => {
             log::info!("an earlier message to {to}: {fate:?}");
         }
     }
@@ -192,9 +192,14 @@ fn report(recipient: &Recipient, until_delivered: bool) -> Exit {
         Some(Fate::Collected) => ("collected".to_owned(), Exit::Done),
         Some(Fate::Stored) if until_delivered => ("stored, and not collected yet".to_owned(), Exit::TryAgain),
         Some(Fate::Stored) => ("stored".to_owned(), Exit::Done),
+        Some(Fate::Accepted) if until_delivered => {
+            ("accepted, and no receipt came yet".to_owned(), Exit::TryAgain)
+        }
+        Some(Fate::Accepted) => ("accepted".to_owned(), Exit::Done),
         Some(Fate::Waits { why, .. }) => {
-            let changed = matches!(why, Wait::KeyChanged { .. });
-            let exit = if changed { Exit::NotPermitted } else { Exit::TryAgain };
+            let is_final = matches!(why, Wait::KeyChanged { .. })
+                || matches!(why, Wait::Refused(code) if *code == ErrorCode::Blocked.into());
+            let exit = if is_final { Exit::NotPermitted } else { Exit::TryAgain };
             (format!("kept, and sent again later: {}", waits(why)), exit)
         }
         Some(Fate::Dropped(why)) => {
@@ -214,6 +219,7 @@ fn report(recipient: &Recipient, until_delivered: bool) -> Exit {
 
 fn waits(why: &Wait) -> String {
     match why {
+        Wait::Refused(code) if *code == ErrorCode::Blocked.into() => "the recipient has blocked you".into(),
         Wait::Refused(code) => format!("the relay refused it for now ({code})"),
         Wait::Uncertain => "the relay is not sure that it has it".into(),
         Wait::Rejected => "the recipient's client could not open it".into(),
@@ -230,6 +236,9 @@ fn dropped(why: &Drop) -> (String, Exit) {
         Drop::UnknownName => ("nobody has this name".into(), Exit::NotPermitted),
         Drop::KeyChanged { pinned, shown } => (key_changed(pinned, shown), Exit::NotPermitted),
         Drop::BadBundle(why) => (format!("the recipient's keys are refused: {why}"), Exit::BadData),
+        Drop::Refused(code) if *code == ErrorCode::Blocked.into() => {
+            ("the recipient has blocked you".into(), Exit::NotPermitted)
+        }
         Drop::Refused(code) => (format!("the relay refused it ({code})"), Exit::NotPermitted),
         Drop::Unsendable => ("it can't be encrypted".into(), Exit::BadData),
         Drop::TooOld => ("no receipt came in 30 days".into(), Exit::TryAgain),

@@ -57,6 +57,12 @@ pub(super) enum Question {
     Publish,
     /// Not a question: the own name is to move to another key.
     RollOver,
+    /// Who is online?
+    Who,
+    /// Not a question: a name is to be blocked, or no longer.
+    Block,
+    /// Not a question: the own name is to be removed.
+    Remove,
 }
 
 /// What a uid stands for.
@@ -139,7 +145,12 @@ impl Engine {
                 Question::Sender(uid) => (Whose::Uid(uid), Want::Address),
                 Question::Own => (Whose::Name(self.account.name), Want::Bundle),
                 Question::RollOvers(name) => (Whose::Name(name), Want::RollOvers),
-                Question::Publish | Question::RollOver => continue,
+                // These are sent at once.
+                Question::Publish
+                | Question::RollOver
+                | Question::Who
+                | Question::Block
+                | Question::Remove => continue,
             };
             let request = self.directory.open_request(question);
             turn.emit(|out| Lookup { request, want, whose }.emit(out));
@@ -176,7 +187,7 @@ impl Engine {
                 }
                 Question::Sender(uid) => entry.uid == uid,
                 Question::Own => entry.name == self.account.name,
-                Question::RollOvers(_) | Question::Publish | Question::RollOver => false,
+                _ => false,
             };
         if !fits {
             turn.end(End::Protocol("the relay's answer is not to what was asked".into()));
@@ -188,9 +199,7 @@ impl Engine {
                 self.directory.remember_stranger(uid, Some(entry.name));
                 self.advance_mailbox(turn)
             }
-            Question::Own | Question::RollOvers(_) | Question::Publish | Question::RollOver => {
-                self.handle_own_entry(turn, entry)
-            }
+            _ => self.handle_own_entry(turn, entry),
         }
     }
 
@@ -223,6 +232,10 @@ impl Engine {
             Question::RollOvers(name) => self.handle_no_rolls(turn, name, error.code),
             Question::RollOver => {
                 turn.event(Event::NotRolledOver(error.code));
+                Ok(())
+            }
+            Question::Who | Question::Block | Question::Remove => {
+                turn.event(Event::NotDone(error.code));
                 Ok(())
             }
             Question::Publish => {

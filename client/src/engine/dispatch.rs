@@ -390,7 +390,8 @@ impl Engine {
             let answer = match outcome.code {
                 // The parser saw to it that there is one for each.
                 ResultCode::Collected => Answer::Collected(receipts.next().unwrap_or(Receipt::ZERO)),
-                ResultCode::Stored | ResultCode::Accepted => Answer::Stored,
+                ResultCode::Stored => Answer::Stored,
+                ResultCode::Accepted => Answer::Accepted,
                 ResultCode::Refused => Answer::Refused {
                     code: outcome.reason,
                     retry_after_ms: u64::from(outcome.retry_after_seconds) * 1_000,
@@ -420,8 +421,8 @@ impl Engine {
                 self.erase_item(turn, id);
                 turn.event(fate(&item, Fate::Collected));
             }
-            Verdict::Keep { until_ms } => {
-                turn.event(fate(&item, Fate::Stored));
+            Verdict::Keep { until_ms, fate: what } => {
+                turn.event(fate(&item, what));
                 item.stored = true;
                 self.store_until(turn, id, item, until_ms);
             }

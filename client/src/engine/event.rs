@@ -5,6 +5,7 @@
 use e2e_protocol::e2e::{BadBundle, Plaintext, RejectReason};
 use e2e_protocol::ids::{Fingerprint, MessageId, Name, RelayId};
 use e2e_protocol::wire::Code;
+use e2e_protocol::wire::people::State;
 
 use crate::state::Key;
 
@@ -66,6 +67,19 @@ pub enum Event {
     },
     /// The relay did not give the name to the next identity.
     NotRolledOver(Code),
+    /// Who is online.
+    Presence {
+        /// Each name that was asked for, or that is registered.
+        states: Vec<(State, Name)>,
+        /// Where to go on asking for everybody; zero: nowhere.
+        next: u32,
+    },
+    /// The block is on the relay's disk, or gone from it.
+    Blocked,
+    /// The own name is nobody's any more.
+    Removed,
+    /// The relay did not do what the user asked for.
+    NotDone(Code),
     /// The relay has our prekeys.
     Published {
         /// One-time prekeys not yet handed out.
@@ -108,6 +122,8 @@ pub enum Fate {
     Collected,
     /// It is on the relay's disk. It stays in the outbox until the receipt comes.
     Stored,
+    /// The relay took it, and doesn't say whether its recipient has it. It stays in the outbox until the receipt comes.
+    Accepted,
     /// It stays in the outbox and is sent (again).
     Waits {
         /// Not before, Unix milliseconds.

@@ -9,7 +9,7 @@
 //!
 //! Where to go next: [`turn`] for the unit of work, `login`, `mailbox` (receiving), `dispatch`
 //! (sending), [`outbox`] (the policy for what came of a message), `directory`, `upkeep` (keys made
-//! ahead), `people` (changed keys), `contacts`.
+//! ahead), `people` (changed keys), `names` (who is online, blocks), `contacts`.
 
 mod contacts;
 mod directory;
@@ -18,6 +18,7 @@ mod event;
 mod lanes;
 mod login;
 mod mailbox;
+mod names;
 pub mod outbox;
 mod people;
 mod turn;
@@ -25,6 +26,7 @@ mod upkeep;
 
 pub use contacts::Contact;
 pub use event::{Drop, End, Event, Fate, KeyNews, Wait};
+pub use names::NAMES_AT_ONCE_MAX;
 pub use turn::{Output, Turn};
 
 use e2e_protocol::e2e::{Identity, Me, PreambleMemory};
@@ -228,6 +230,15 @@ impl Engine {
             (Frame::Published(published), Stage::Ready(_)) => self.handle_published(turn, published),
             (Frame::Rolls(rolls), Stage::Ready(_)) => self.handle_rolls_answer(turn, rolls),
             (Frame::Rolled(rolled), Stage::Ready(_)) => self.handle_rolled(turn, rolled),
+            (Frame::Presence(presence), Stage::Ready(_)) => {
+                self.handle_presence(turn, presence);
+                Ok(())
+            }
+            (Frame::Blocked(blocked), Stage::Ready(_)) => {
+                self.handle_blocked(turn, *blocked);
+                Ok(())
+            }
+            (Frame::Removed(removed), Stage::Ready(_)) => self.handle_removed(turn, *removed),
             _ => {
                 let name = frame.frame_type().map_or("a skipped frame", FrameType::name);
                 turn.end(End::Protocol(format!("the relay sent {name}, which does not belong here")));

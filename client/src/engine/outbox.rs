@@ -8,7 +8,7 @@ use e2e_protocol::e2e::{self, Kind, judge};
 use e2e_protocol::ids::Receipt;
 use e2e_protocol::wire::{Code, ErrorCode};
 
-use super::event::{Drop, Wait};
+use super::event::{Drop, Fate, Wait};
 use crate::state::OutboxItem;
 
 const SECOND_MS: u64 = 1_000;
@@ -41,6 +41,8 @@ pub enum Answer {
     Collected(Receipt),
     /// It is on the relay's disk.
     Stored,
+    /// It is on the relay's disk, or its recipient has it.
+    Accepted,
     /// It was not taken.
     Refused {
         /// Why.
@@ -65,6 +67,8 @@ pub enum Verdict {
     Keep {
         /// Unix milliseconds.
         until_ms: u64,
+        /// What is said of it.
+        fate: Fate,
     },
     /// The same envelope is sent again.
     SendAgain {
@@ -111,7 +115,10 @@ pub fn verdict(item: &OutboxItem, answer: Answer, now_ms: u64) -> Verdict {
                 e2e::Answer::Forged => again(true, pause_ms, Wait::Unproven),
             }
         }
-        Answer::Stored => Verdict::Keep { until_ms: after(STORED_PAUSE_MS) },
+        Answer::Stored => Verdict::Keep { until_ms: after(STORED_PAUSE_MS), fate: Fate::Stored },
+        // Said once more long after: that it was collected and the receipt was lost can't be told from that it waits still.
+        Answer::Accepted if item.stored => again(true, STORED_PAUSE_MS, Wait::Unproven),
+        Answer::Accepted => Verdict::Keep { until_ms: after(STORED_PAUSE_MS), fate: Fate::Accepted },
         Answer::Uncertain => again(false, pause_ms.max(SECOND_MS), Wait::Uncertain),
         Answer::Done => again(true, pause_ms, Wait::Unproven),
         Answer::Expired if is_too_old(item, now_ms) => Verdict::Drop(Drop::TooOld),

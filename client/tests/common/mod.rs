@@ -590,6 +590,14 @@ impl Client {
                 Event::NoOneTimePrekey { to } => self.said.push(format!("no one-time prekey of {to}")),
                 Event::Missing { count, .. } => self.said.push(format!("missing: {count}")),
                 Event::NotPublished(code) => self.said.push(format!("not published: {code}")),
+                Event::Presence { states, next } => {
+                    let states: Vec<_> =
+                        states.iter().map(|(state, name)| format!("{name} {state:?}")).collect();
+                    self.said.push(format!("presence: {} next {next}", states.join(", ")));
+                }
+                Event::Blocked => self.said.push("blocked".into()),
+                Event::Removed => self.said.push("removed".into()),
+                Event::NotDone(code) => self.said.push(format!("not done: {code}")),
                 Event::Ready | Event::Published { .. } => {}
             }
         }

@@ -193,7 +193,7 @@ impl Process {
                 work.effects.push(Effect::LetGo { id: item.plaintext.id, to });
                 self.erase(work, id);
             }
-            Verdict::Keep { until_ms } => {
+            Verdict::Keep { until_ms, .. } => {
                 item.stored = true;
                 self.postpone(work, id, item, until_ms);
             }
