@@ -29,6 +29,8 @@ pub enum Reason {
     UncertainLetGo,
     /// A notice was let go because the store failed.
     NoticeStoreFailed,
+    /// Stored messages were dropped: the disk gave back something else.
+    StoredDamaged,
 }
 
 impl Reason {
@@ -46,6 +48,7 @@ impl Reason {
             Self::NoticeKeyChanged => "NOTICE_KEY_CHANGED",
             Self::UncertainLetGo => "UNCERTAIN_LET_GO",
             Self::NoticeStoreFailed => "NOTICE_STORE_FAILED",
+            Self::StoredDamaged => "STORED_DAMAGED",
         }
     }
 }

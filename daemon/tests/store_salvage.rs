@@ -261,3 +261,72 @@ fn begins_again_wherever_it_was_cut_off() {
     assert!(fs::read(dir.join("relay.redb.damaged")).unwrap() == damaged);
     assert_eq!(taken.len(), 5);
 }
+
+/// Overwrites the heads of pages that hold whole chunks of `slot`; returns how many.
+fn damage_chunks(database: &Path, slot: u32, count: usize) -> usize {
+    let mut bytes = fs::read(database).unwrap();
+    let mut damaged = 0;
+    for place in (PAGE..bytes.len()).step_by(PAGE) {
+        // A leaf with one record, whose key is 12 bytes: slot and last sequence.
+        let page = &bytes[place..place + PAGE];
+        let is_chunk = (page[0], &page[2..8], &page[12..16])
+            == (1, &[1, 0, 24, 0, 0, 0][..], &slot.to_be_bytes()[..])
+            && page[8..12] == (24 + 12 + 60_000_u32).to_le_bytes();
+        if is_chunk && damaged < count {
+            bytes[place..place + 64].fill(0xa5);
+            damaged += 1;
+        }
+    }
+    // In place: the relay has it open.
+    let file = fs::OpenOptions::new().write(true).open(database).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+    damaged
+}
+
+#[test]
+fn a_running_store_is_made_whole_where_damage_is_met() {
+    let dir = TempDir::new();
+    let handle = Store::open(dir.path(), [9; 32], NOW).unwrap().0.start(|| ()).unwrap();
+    handle.submit(register(3, 1, "alice"));
+    handle.submit(register(4, 1, "bob"));
+    for sequence in 1..=100 {
+        handle.submit(append(3, sequence, sequence, 60_000));
+        handle.submit(append(4, sequence, sequence, 60_000));
+    }
+    handle.shutdown();
+    let (store, _) = open(dir.path()).unwrap();
+    let mut handle = store.start(|| ()).unwrap();
+    let damaged = damage_chunks(&dir.join(DATABASE), 3, 7);
+    assert_eq!(damaged, 7);
+    let mut read_all = |slot| {
+        let (mut after, mut found, mut failures) = (0, Vec::new(), 0);
+        loop {
+            match ask(&mut handle, read(slot, after, 300_000)) {
+                Completion::Backlog { result: Ok(chunks), .. } if chunks.is_empty() => break,
+                Completion::Backlog { result: Ok(chunks), .. } => {
+                    for chunk in chunks {
+                        assert!(chunk.bytes == message(slot, chunk.last.0, 60_000));
+                        after = chunk.last.0;
+                        found.push(after);
+                    }
+                }
+                Completion::Backlog { result: Err(_), .. } => {
+                    failures += 1;
+                    assert!(failures < 1_000, "it never works again");
+                    std::thread::sleep(std::time::Duration::from_millis(5)); // not a race: as the relay does
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        found
+    };
+    let found = read_all(3);
+    assert!(found.is_sorted() && found.len() == 93, "{} of 100", found.len());
+    assert_eq!(read_all(4), (1..=100).collect::<Vec<_>>());
+    assert_eq!(set_aside(dir.path()), [dir.join("relay.redb.damaged")]);
+    assert!(matches!(ask(&mut handle, append(3, 101, 101, 200)), Completion::Appended { .. }));
+    handle.shutdown();
+    let (_, snapshot) = open(dir.path()).unwrap();
+    assert_eq!((snapshot.users.len(), snapshot.mailboxes[0].messages), (2, 94));
+    assert_eq!(set_aside(dir.path()).len(), 1);
+}

@@ -106,7 +106,9 @@ impl Core {
             }
             Replay::Idle | Replay::Loaded { .. } => mailbox.replay = Replay::Idle,
         }
-        if mailbox.is_behind() {
+        if !mailbox.is_behind() {
+            mailbox.forget_missing();
+        } else {
             mailbox.replay = Replay::Asked { token, last: mailbox.durable };
             let after = mailbox.offered;
             self.next_token = token;
@@ -186,19 +188,16 @@ impl Core {
             _ => return,
         };
         match result {
-            Ok(chunks) if chunks.is_empty() => {
-                // Nothing was left there: the rest is in the ring, or was acknowledged.
-                mailbox.replay = Replay::Idle;
-                mailbox.offered = mailbox.offered.max(last);
-                mailbox.forget_missing(last);
-            }
+            Ok(chunks) if chunks.is_empty() => self.pass_over(slot, last),
             Ok(chunks) => {
-                let bytes = chunks.into_iter().map(|chunk| chunk.bytes).reduce(|mut all, chunk| {
-                    all.extend_from_slice(&chunk);
-                    all
-                });
-                let bytes = bytes.unwrap_or_default();
-                mailbox.replay = Replay::Loaded { bytes, at: 0, after: mailbox.offered };
+                let read_to = chunks.last().map_or(last, |chunk| chunk.last);
+                let whole = self.check_backlog(slot, &chunks);
+                let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+                if whole.last > Some(mailbox.offered) {
+                    mailbox.replay = Replay::Loaded { bytes: whole.bytes, at: 0, after: mailbox.offered };
+                } else {
+                    self.pass_over(slot, last.min(read_to));
+                }
             }
             Err(error) => {
                 log::error!("a backlog could not be read: {error}");
@@ -206,6 +205,16 @@ impl Core {
             }
         }
         self.touch(slot);
+    }
+
+    /// Nothing that can be offered is on the disk up to `last`: it is in the ring, was acknowledged, or is lost.
+    fn pass_over(&mut self, slot: u32, last: Sequence) {
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        mailbox.replay = Replay::Idle;
+        mailbox.offered = mailbox.offered.max(last);
+        if !mailbox.is_behind() {
+            mailbox.forget_missing();
+        }
     }
 
     /// Asks for a backlog again after a while. Nobody else is harmed: whether the store takes messages

@@ -144,6 +144,8 @@ pub(crate) struct Mailbox {
 
     /// The store has not been told of `acked` yet.
     pub(crate) acked_unsaid: bool,
+    /// What is stored is to be counted anew, once nothing is on its way there.
+    pub(crate) recount: bool,
     pub(crate) spill_queued: bool,
     pub(crate) touched: bool,
     pub(crate) ack_wait_set: bool,
@@ -176,6 +178,7 @@ impl Mailbox {
             stored_bytes: 0,
             offered_bytes: 0,
             acked_unsaid: false,
+            recount: false,
             spill_queued: false,
             touched: false,
             ack_wait_set: false,
@@ -234,10 +237,12 @@ impl Mailbox {
         }
     }
 
-    /// The store holds nothing after what was offered, up to `last`: whatever was counted there never came to the disk
-    /// (`StoredMailbox::messages`).
-    pub(crate) fn forget_missing(&mut self, last: Sequence) {
-        if self.durable != last || self.spill.is_some() {
+    /// All that the store holds was offered: whatever else was counted there never came to the disk
+    /// (`StoredMailbox::messages`), or was lost on it. While something is on its way there, it is counted later.
+    pub(crate) fn forget_missing(&mut self) {
+        debug_assert!(!self.is_behind(), "what was not offered is not missing");
+        self.recount = self.spill.is_some();
+        if self.recount {
             return;
         }
         let stored = self.deliveries.iter().filter(|delivery| self.is_stored(delivery.sequence));
@@ -252,7 +257,7 @@ impl Mailbox {
         self.bytes = self.bytes.saturating_sub(self.stored_bytes.saturating_sub(bytes));
         (self.stored_messages, self.stored_bytes) = (messages, bytes);
         if self.deliveries.is_empty() {
-            self.acked = self.acked.max(last);
+            self.acked = self.acked.max(self.durable);
         }
         self.acked_unsaid = true;
     }

@@ -21,6 +21,7 @@ mod blocks;
 mod collect;
 mod connection;
 mod connections;
+mod damage;
 mod deadlines;
 mod deliver;
 mod directory;

@@ -59,6 +59,9 @@ impl Core {
         let receiver = user.receiver;
         let Some(mailbox) = user.mailbox() else { return };
         mailbox.safe_at = mailbox.safe_at.max(spill.end);
+        if mailbox.recount && !mailbox.is_behind() {
+            mailbox.forget_missing();
+        }
         // A reader who is slower than the disk gets the rest from there: memory is for the others.
         let rest = if receiver.is_some() && mailbox.written_at < mailbox.safe_at {
             mailbox.take_back_unwritten()

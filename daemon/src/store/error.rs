@@ -15,8 +15,10 @@ pub enum StoreErrorKind {
     DiskFull,
     /// The disk or the file system failed in another way. It is tried again.
     Io,
-    /// What was read is not what was written.
+    /// A record is not what was written.
     Corrupted,
+    /// The engine cannot read what it wrote. It is to be made whole again.
+    Damaged,
 }
 
 impl StoreErrorKind {
@@ -25,7 +27,7 @@ impl StoreErrorKind {
     pub fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            io::ErrorKind::InvalidData => Self::Corrupted,
+            io::ErrorKind::InvalidData => Self::Damaged,
             _ => Self::Io,
         }
     }
@@ -37,6 +39,7 @@ impl fmt::Display for StoreErrorKind {
             Self::DiskFull => "the disk is full",
             Self::Io => "the disk failed",
             Self::Corrupted => "the store is corrupted",
+            Self::Damaged => "the store is damaged",
         })
     }
 }
@@ -134,7 +137,9 @@ impl OpenError {
     pub(super) fn at(path: &Path, error: &io::Error) -> Self {
         let kind = match StoreErrorKind::of_io(error) {
             StoreErrorKind::DiskFull => OpenErrorKind::DiskFull,
-            StoreErrorKind::Corrupted | StoreErrorKind::Io => OpenErrorKind::Directory,
+            StoreErrorKind::Corrupted | StoreErrorKind::Damaged | StoreErrorKind::Io => {
+                OpenErrorKind::Directory
+            }
         };
         Self::new(kind, path, error.to_string())
     }
@@ -143,7 +148,7 @@ impl OpenError {
     pub(super) fn of_store(path: &Path, error: &StoreError) -> Self {
         let kind = match error.kind {
             StoreErrorKind::DiskFull => OpenErrorKind::DiskFull,
-            StoreErrorKind::Corrupted => OpenErrorKind::Corrupted,
+            StoreErrorKind::Corrupted | StoreErrorKind::Damaged => OpenErrorKind::Corrupted,
             StoreErrorKind::Io => OpenErrorKind::Io,
         };
         Self::new(kind, path, &error.detail)

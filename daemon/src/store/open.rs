@@ -21,9 +21,6 @@ use super::{
 /// The file that holds everything.
 const DATABASE: &str = "relay.redb";
 
-/// A database in the making, renamed once it is complete. What a cut-off start left is made anew.
-const DATABASE_NEW: &str = "relay.redb.new";
-
 /// Locked as long as a relay uses the directory, also while it reopens its database. Always empty.
 const LOCK: &str = "lock";
 
@@ -68,7 +65,7 @@ impl Store {
         }
         let opened = match take_up(&path, randomness, now) {
             Err(error) if error.kind == OpenErrorKind::Corrupted => {
-                let salvaged = salvage::salvage(&path, &directory.join(DATABASE_NEW));
+                let salvaged = salvage::salvage(&path);
                 let salvaged = salvaged.map_err(|failure| unsalvageable(&path, &error, failure))?;
                 log::error!("the store was damaged ({}): {salvaged}", error.detail());
                 take_up(&path, randomness, now)
@@ -168,7 +165,8 @@ fn unsalvageable(path: &Path, damage: &OpenError, failure: SalvageError) -> Open
 /// Makes an empty database that appears in the directory only when it is complete, so that an empty or
 /// half-written one can be told for what it is: damaged.
 fn create(directory: &Path) -> Result<(), OpenError> {
-    let (path, new) = (directory.join(DATABASE), directory.join(DATABASE_NEW));
+    let path = directory.join(DATABASE);
+    let new = salvage::in_the_making(&path);
     let make = || -> Result<(), StoreError> {
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),

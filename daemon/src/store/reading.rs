@@ -24,7 +24,13 @@ pub(super) fn is_read(request: &Request) -> bool {
 pub(super) fn answer(engine: &dyn Engine, request: &Request) -> (Option<Completion>, Option<StoreError>) {
     match *request {
         Request::ReadBacklog { slot, after, bytes_max, token } => {
-            let (result, failure) = split(backlog(engine, slot, after, bytes_max));
+            let (chunks, error) = backlog(engine, slot, after, bytes_max);
+            let (result, failure) = match error {
+                // What was read before it is good; what comes after it is asked for again.
+                Some(error) if chunks.is_empty() => split(Err(error)),
+                Some(error) => (Ok(chunks), split::<()>(Err(error)).1),
+                None => (Ok(chunks), None),
+            };
             (Some(Completion::Backlog { slot, token, result }), failure)
         }
         Request::TakeBundle { slot, token, one_time: false } => {
@@ -50,32 +56,29 @@ fn split<T>(result: Result<T, StoreError>) -> (Result<T, StoreErrorKind>, Option
     }
 }
 
-/// Whole chunks with messages after `after`, until `bytes_max` is reached.
+/// Whole chunks with messages after `after`, until `bytes_max` is reached, or something cannot be read. A record
+/// that is no chunk is passed over.
 fn backlog(
     engine: &dyn Engine,
     slot: u32,
     after: Sequence,
     bytes_max: usize,
-) -> Result<Vec<Chunk>, StoreError> {
-    let (mut chunks, mut bytes, mut malformed) = (Vec::new(), 0, None);
+) -> (Vec<Chunk>, Option<StoreError>) {
+    let (mut chunks, mut bytes) = (Vec::new(), 0);
     // Nothing comes after the highest sequence.
-    let Some(next) = after.0.checked_add(1) else { return Ok(chunks) };
+    let Some(next) = after.0.checked_add(1) else { return (chunks, None) };
     let (from, to) = (records::chunk_key(slot, Sequence(next)), records::chunk_key(slot, Sequence(u64::MAX)));
-    engine.scan(Table::Chunks, &from, &to, &mut |key, value| {
+    let scanned = engine.scan(Table::Chunks, &from, &to, &mut |key, value| {
         match records::parse_chunk(key, value) {
             Ok(chunk) => {
                 bytes += chunk.bytes.len();
                 chunks.push(chunk);
             }
-            Err(error) => malformed = Some(error),
+            Err(error) => log::error!("store: {error}"),
         }
-        if bytes >= bytes_max || malformed.is_some() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    malformed.map_or(Ok(chunks), Err)
+        if bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    (chunks, scanned.err())
 }
 
 /// The keys that a name has had, by whatever `get` sees.

@@ -10,14 +10,18 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Once, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Once, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
 
 use super::{
     Engine, StoreError, StoreErrorKind, Table, Visit, Write,
-    limits::{ENGINE_CACHE_BYTES, OPEN_CHECK_BYTES_MAX},
+    limits::{ENGINE_CACHE_BYTES, OPEN_CHECK_BYTES_MAX, SALVAGES_MAX},
+    salvage::salvage,
 };
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -32,6 +36,10 @@ pub struct RedbEngine {
     path: PathBuf,
     /// `None` while it is closed and could not be opened again.
     database: RwLock<Option<Database>>,
+    /// Something in it could not be read since it was opened.
+    damaged: AtomicBool,
+    /// How often it was made whole again.
+    salvages: AtomicU32,
 }
 
 impl RedbEngine {
@@ -50,7 +58,7 @@ impl RedbEngine {
     /// # Errors
     /// If there is none, if it is damaged, or if it cannot be read and written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::over(path, open)
+        Self::over(path, |path| open(path, OPEN_CHECK_BYTES_MAX))
     }
 
     fn over(
@@ -58,7 +66,41 @@ impl RedbEngine {
         open: impl FnOnce(&Path) -> Result<Database, redb::DatabaseError>,
     ) -> Result<Self, StoreError> {
         let database = guarded(|| open(path).map_err(database_error))?;
-        Ok(Self { path: path.to_owned(), database: RwLock::new(Some(database)) })
+        Ok(Self {
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
+            damaged: AtomicBool::new(false),
+            salvages: AtomicU32::new(0),
+        })
+    }
+
+    /// Remembers that something was damaged.
+    fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Damaged) {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Opens the file, which is closed. One in which something could not be read is verified as a whole; a damaged
+    /// one is set aside, and what is whole of it is opened.
+    fn open_again(&self) -> Result<Database, StoreError> {
+        let suspect = self.damaged.load(Ordering::Relaxed);
+        let check = if suspect { u64::MAX } else { OPEN_CHECK_BYTES_MAX };
+        let open = |check| guarded(|| open(&self.path, check).map_err(database_error));
+        let database = match open(check) {
+            Err(error) if error.kind == StoreErrorKind::Damaged => {
+                if self.salvages.fetch_add(1, Ordering::Relaxed) >= SALVAGES_MAX {
+                    return Err(error);
+                }
+                let salvaged = salvage(&self.path)?;
+                log::error!("the store was damaged ({}): {salvaged}", error.detail);
+                open(check)?
+            }
+            opened => opened?,
+        };
+        self.damaged.store(false, Ordering::Relaxed);
+        Ok(database)
     }
 
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
@@ -72,14 +114,15 @@ fn builder() -> Builder {
     builder
 }
 
-fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
+/// Opens a file, and verifies it as a whole if it is of up to `check_bytes_max`.
+fn open(path: &Path, check_bytes_max: u64) -> Result<Database, redb::DatabaseError> {
     let bytes = fs::metadata(path)?.len();
-    builder().set_check_integrity_on_open(bytes <= OPEN_CHECK_BYTES_MAX).open(path)
+    builder().set_check_integrity_on_open(bytes <= check_bytes_max).open(path)
 }
 
 impl Engine for RedbEngine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        guarded(|| self.try_get(table, key))
+        self.noted(guarded(|| self.try_get(table, key)))
     }
 
     fn scan(
@@ -89,11 +132,11 @@ impl Engine for RedbEngine {
         to_inclusive: &[u8],
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        guarded(|| self.try_scan(table, from, to_inclusive, visit))
+        self.noted(guarded(|| self.try_scan(table, from, to_inclusive, visit)))
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        guarded(|| self.try_commit(writes))
+        self.noted(guarded(|| self.try_commit(writes)))
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -103,7 +146,7 @@ impl Engine for RedbEngine {
             *guard = None;
             Ok(())
         })?;
-        *guard = Some(guarded(|| open(&self.path).map_err(database_error))?);
+        *guard = Some(self.open_again()?);
         Ok(())
     }
 }
@@ -200,7 +243,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic");
         let line = text.lines().next().unwrap_or_default();
-        Err(StoreError::new(StoreErrorKind::Corrupted, format!("redb: {line}")))
+        Err(StoreError::new(StoreErrorKind::Damaged, format!("redb: {line}")))
     })
 }
 
@@ -219,7 +262,7 @@ fn database_error(error: redb::DatabaseError) -> StoreError {
     match redb::Error::from(error) {
         // Shorter than its own header: a file that was cut off.
         redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            StoreError::new(StoreErrorKind::Corrupted, error.to_string())
+            StoreError::new(StoreErrorKind::Damaged, error.to_string())
         }
         other => self::error(other),
     }
@@ -232,6 +275,6 @@ fn kind(error: &redb::Error) -> StoreErrorKind {
         redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::DatabaseAlreadyOpen => {
             StoreErrorKind::Io
         }
-        _ => StoreErrorKind::Corrupted,
+        _ => StoreErrorKind::Damaged,
     }
 }

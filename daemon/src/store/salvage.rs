@@ -77,10 +77,11 @@ impl From<io::Error> for SalvageError {
     }
 }
 
-/// Puts a whole database in the place of the damaged one at `path`; `new` is where it is made. Cut off at any
-/// point, it leaves either the damaged one, to begin again with, or the whole one.
-pub(super) fn salvage(path: &Path, new: &Path) -> Result<Salvaged, SalvageError> {
+/// Puts a whole database in the place of the damaged one at `path`. Cut off at any point, it leaves either the
+/// damaged one, to begin again with, or the whole one.
+pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     let directory = path.parent().unwrap_or(Path::new("."));
+    let new = &in_the_making(path);
     let file = DamagedFile::open(path)?;
     remove(new)?;
     let mut saving = Saving::into_new(new)?;
@@ -105,6 +106,13 @@ pub(super) fn salvage(path: &Path, new: &Path) -> Result<Salvaged, SalvageError>
     fs::rename(new, path)?;
     File::open(directory)?.sync_all()?;
     Ok(salvaged)
+}
+
+/// Where a database is made that is to be at `path`. What a cut-off start left there is made anew.
+pub(super) fn in_the_making(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 /// Gives the damaged file a second name, which stays when the first goes to the new one. It has one already if
@@ -404,10 +412,10 @@ impl From<SalvageError> for StoreError {
         match error {
             SalvageError::Store(error) => error,
             SalvageError::NoRelayId => {
-                Self::new(StoreErrorKind::Corrupted, "nothing could be saved, not even the relay's id")
+                Self::new(StoreErrorKind::Damaged, "nothing could be saved, not even the relay's id")
             }
             SalvageError::NewerFormat(format) => {
-                Self::new(StoreErrorKind::Corrupted, format!("it is of a newer format: {format}"))
+                Self::new(StoreErrorKind::Damaged, format!("it is of a newer format: {format}"))
             }
         }
     }

@@ -190,13 +190,14 @@ impl Disk {
         self.engine.inner.commit(&[Write::DeleteRange { table: Table::Chunks, from, to_inclusive }]).unwrap();
     }
 
-    /// Makes a mailbox's messages unreadable.
-    pub(crate) fn damage_chunks(&self, slot: u32) {
+    /// Changes the records of a mailbox's messages: first sequence 8, count 4, frames.
+    pub(crate) fn damage_chunks(&self, slot: u32, change: impl Fn(&mut Vec<u8>)) {
         let from: Vec<u8> = slot.to_be_bytes().into_iter().chain([0; 8]).collect();
         let to: Vec<u8> = slot.to_be_bytes().into_iter().chain([0xFF; 8]).collect();
         let mut damaged = Vec::new();
         let mut damage = |key: &[u8], value: &[u8]| {
-            let value = value[..value.len() / 2].to_vec();
+            let mut value = value.to_vec();
+            change(&mut value);
             damaged.push(Write::Put { table: Table::Chunks, key: key.to_vec(), value });
             std::ops::ControlFlow::Continue(())
         };
