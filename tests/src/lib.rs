@@ -10,6 +10,7 @@ pub mod client;
 pub mod converse;
 mod dice;
 pub mod fuzz;
+pub mod force;
 pub mod ledger;
 pub mod pair;
 pub mod process;

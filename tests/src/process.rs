@@ -281,7 +281,17 @@ pub fn cpu_seconds(process: u32) -> f64 {
 /// Resident memory of a process in bytes.
 #[must_use]
 pub fn resident_bytes(process: u32) -> u64 {
+    memory_bytes(process, "VmRSS:")
+}
+
+/// The most resident memory that a process has had, in bytes.
+#[must_use]
+pub fn resident_bytes_most(process: u32) -> u64 {
+    memory_bytes(process, "VmHWM:")
+}
+
+fn memory_bytes(process: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }

@@ -1,5 +1,5 @@
 //! A wire-tap: forwards connections to a relay, keeps what crossed, and can point to another relay or
-//! cut everybody off.
+//! cut connections in the middle of a frame.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,6 +29,10 @@ struct Shared {
     /// The relay is not told that a client has ended.
     hold_ends: AtomicBool,
     ends_held: AtomicUsize,
+    /// Keeps what crossed.
+    remembers: bool,
+    /// So many connections are cut, each in the middle of what it forwards next.
+    to_cut: AtomicUsize,
 }
 
 /// How a SEND begins.
@@ -48,6 +52,19 @@ impl Proxy {
     /// If it can't.
     #[must_use]
     pub fn start(target: SocketAddr) -> Self {
+        Self::over(target, true)
+    }
+
+    /// The same, but what crossed is not kept: for as long as one likes.
+    ///
+    /// # Panics
+    /// As [`Proxy::start`].
+    #[must_use]
+    pub fn forgetful(target: SocketAddr) -> Self {
+        Self::over(target, false)
+    }
+
+    fn over(target: SocketAddr, remembers: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
@@ -59,6 +76,8 @@ impl Proxy {
             muted: AtomicBool::new(false),
             hold_ends: AtomicBool::new(false),
             ends_held: AtomicUsize::new(0),
+            remembers,
+            to_cut: AtomicUsize::new(0),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -84,6 +103,11 @@ impl Proxy {
     /// Never while no thread panicked.
     pub fn point_to(&self, target: SocketAddr) {
         *self.shared.target.lock().unwrap() = target;
+    }
+
+    /// Cuts so many connections, each in the middle of what is forwarded next in one of its directions.
+    pub fn cut(&self, connections: usize) {
+        self.shared.to_cut.store(connections, Ordering::SeqCst);
     }
 
     /// From the next SEND on, clients hear nothing more; until this is called again with `false`.
@@ -151,7 +175,16 @@ impl Shared {
             match from.read(&mut bytes) {
                 Ok(0) => break,
                 Ok(count) => {
+                    let take_one = |left: usize| left.checked_sub(1);
+                    if count > 1
+                        && self.to_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one).is_ok()
                     {
+                        let _ = to.write_all(&bytes[..count / 2]);
+                        let _ = to.shutdown(Shutdown::Both);
+                        let _ = from.shutdown(Shutdown::Both);
+                        return;
+                    }
+                    if self.remembers {
                         let mut crossed = self.crossed.lock().unwrap();
                         let crossed = &mut crossed[index];
                         let kept = if to_relay { &mut crossed.to_relay } else { &mut crossed.to_client };

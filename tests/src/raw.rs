@@ -253,6 +253,39 @@ impl Raw {
         value
     }
 
+    /// The same, but `None` if the connection ends first, as when the relay is killed.
+    ///
+    /// # Panics
+    /// If what comes is not a frame.
+    pub fn try_next<T>(&mut self, look: impl FnOnce(Frame<'_>) -> T) -> Option<T> {
+        self.fill().then(|| self.next(look))
+    }
+
+    /// Connects and registers, or logs in where that is done; `None` if the relay is not there, or goes meanwhile.
+    ///
+    /// # Panics
+    /// If the relay says what is not a frame.
+    #[must_use]
+    pub fn try_register(address: SocketAddr, name: &str, receive: Receive) -> Option<(Self, Welcome)> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_nodelay(true).expect("the option is there");
+        stream.set_read_timeout(Some(PATIENCE)).expect("the option is there");
+        let mut raw = Self { stream, received: Vec::new(), taken: 0 };
+        let purpose = Purpose::Register;
+        let hello = Hello { version_min: SESSION_VERSION, version_max: SESSION_VERSION, purpose };
+        raw.send(&frame(|out| hello.emit(out)));
+        let challenge = raw.try_next(|frame| match frame {
+            Frame::Challenge(challenge) => Some(challenge),
+            _ => None,
+        })??;
+        raw.send(&proof_frame(identity(), &challenge, name, purpose, receive, None));
+        let welcome = raw.try_next(|frame| match frame {
+            Frame::Welcome(welcome) => Some(welcome),
+            _ => None,
+        })??;
+        Some((raw, welcome))
+    }
+
     /// Waits for the next frame of this type, passing over others.
     ///
     /// # Panics
@@ -377,6 +410,25 @@ impl Raw {
     /// If it doesn't and nothing comes, or another frame does.
     pub fn is_closed(&mut self) -> bool {
         !self.fill()
+    }
+
+    /// The same as [`Raw::uid_of`], but `None` if the name is not known or the connection ends.
+    ///
+    /// # Panics
+    /// If the name is not one.
+    pub fn try_uid_of(&mut self, name: &str) -> Option<Uid> {
+        let whose = Whose::Name(name.parse().expect("a good name"));
+        self.send(&frame(|out| Lookup { request: 1, want: Want::Address, whose }.emit(out)));
+        loop {
+            let found = self.try_next(|frame| match frame {
+                Frame::Entry(entry) => Some(Some(entry.uid)),
+                Frame::Error(_) => Some(None),
+                _ => None,
+            })?;
+            if let Some(uid) = found {
+                return uid;
+            }
+        }
     }
 
     /// Asks for a uid.
