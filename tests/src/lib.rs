@@ -9,8 +9,8 @@
 pub mod client;
 pub mod converse;
 mod dice;
-pub mod fuzz;
 pub mod force;
+pub mod fuzz;
 pub mod ledger;
 pub mod pair;
 pub mod process;
