@@ -307,8 +307,9 @@ pub fn help() -> String {
          the home is lost. The names of its files, and so of contacts, stay readable.\n\n\
          Messages go to standard output, everything else to standard error.\n\
          Exit codes: 0 done (send: every message was collected, stored or accepted), 64 usage, 65 bad data or\n\
-         signature, 69 relay unreachable, 73 cannot write, 75 try again later, 76 protocol, 77 not permitted (name taken or\n\
-         unknown, key changed, not registered, another relay, wrong or no passphrase, files open to others).\n"
+         signature, 69 relay unreachable, 73 cannot write, 75 try again later, 76 protocol, 77 not permitted (name\n\
+         taken or unknown, key changed, not registered, another relay, wrong or no passphrase, files open to\n\
+         others).\n"
     ));
     text
 }
