@@ -4,9 +4,9 @@
 //! poll. It must not know what a frame means: bytes become frames in `e2e_protocol::wire`, and frames
 //! go to [`Core`].
 //!
-//! A turn: poll; accept; read what is ready, up to a budget for each connection; take the store's
+//! A turn: poll; accept; read what is ready, within budgets; take the store's
 //! answers; let the core end its turn; do what it says. Sockets are registered once, edge-triggered,
-//! for both directions, so a connection that has more to read than its budget stays on the ready list.
+//! for both directions, so a connection that has more to read than its budget is kept in mind.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -22,27 +22,22 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
-use crate::limits::{POOLED_BUFFERS_MAX, READ_BUFFER_BYTES, READ_BYTES_PER_TURN};
+use crate::limits::{
+    ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENTS_PER_TURN, FIRST_READ_BYTES, FURTHER_READ_BYTES,
+    FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX, PARTING_MAX, PARTING_MS, READ_BUFFER_BYTES,
+    READ_BYTES_PER_TURN,
+};
+use crate::partials::{Partial, Partials};
 use crate::reason::Reason;
 use crate::store::StoreHandle;
 
-const EVENTS_PER_TURN: usize = 1_024;
 /// Slices of one vectored write.
 const SLICES: usize = 16;
-/// Connections accepted of each listener in one turn, so that a flood of them leaves time for the others.
-const ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting pauses when the system has no more file descriptors, milliseconds.
-const ACCEPT_PAUSE_MS: u64 = 1_000;
-/// How long a socket is kept after its last words, milliseconds, and how many are; the oldest goes first.
-const PARTING_MS: u64 = 1_000;
-const PARTING_MAX: usize = 64;
 
 const TOKEN_WAKER: Token = Token(usize::MAX - 1);
 const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
 /// Listeners have the tokens from here on, downwards.
 const TOKEN_LISTENER_LAST: usize = usize::MAX - 3;
-/// Most addresses to listen on; more are refused at start.
-pub const LISTENERS_MAX: usize = 64;
 
 /// One connection's socket.
 #[derive(Debug)]
@@ -51,13 +46,16 @@ struct Socket {
     stream: TcpStream,
     peer: SocketAddr,
     /// The start of a frame whose end has not come.
-    partial: Vec<u8>,
+    partial: Partial,
     /// The system may have bytes for us.
     readable: bool,
     /// The system said that the peer sends no more: no edge will say it again.
     ended: bool,
     queued: bool,
 }
+
+/// What one takes.
+pub(crate) const SOCKET_BYTES: usize = size_of::<Option<Socket>>();
 
 /// See the module.
 #[derive(Debug)]
@@ -66,13 +64,14 @@ pub struct EventLoop {
     listeners: Vec<TcpListener>,
     signals: UnixStream,
     sockets: Vec<Option<Socket>>,
-    /// Sockets that may have something to read.
-    ready: VecDeque<ConnId>,
+    /// Sockets that have something new to read, and those that had more than was read at once: these wait for those.
+    fresh: VecDeque<ConnId>,
+    busy: VecDeque<ConnId>,
     /// A listener may have connections for us; not tried before `accept_after_ms`.
     accepting: bool,
     accept_after_ms: u64,
     buffer: Vec<u8>,
-    spare: Vec<Vec<u8>>,
+    partials: Partials,
     /// Sockets whose last words are on their way, and until when they are kept.
     parting: VecDeque<(u64, TcpStream)>,
     core: Core,
@@ -103,11 +102,12 @@ impl EventLoop {
             listeners,
             signals,
             sockets: Vec::new(),
-            ready: VecDeque::new(),
+            fresh: VecDeque::new(),
+            busy: VecDeque::new(),
             accepting: false,
             accept_after_ms: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
-            spare: Vec::new(),
+            partials: Partials::default(),
             parting: VecDeque::new(),
             core,
             clock,
@@ -170,7 +170,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.fresh.is_empty() || !self.busy.is_empty() {
             return Some(Duration::ZERO);
         }
         let accept_ms = self.accepting.then_some(self.accept_after_ms);
@@ -191,7 +191,7 @@ impl EventLoop {
             socket.readable = true;
             socket.ended |= event.is_read_closed();
             if !std::mem::replace(&mut socket.queued, true) {
-                self.ready.push_back(socket.id);
+                self.fresh.push_back(socket.id);
             }
         }
     }
@@ -255,12 +255,12 @@ impl EventLoop {
                 id,
                 stream,
                 peer,
-                partial: Vec::new(),
+                partial: Partial::default(),
                 readable: true,
                 ended: false,
                 queued: true,
             });
-            self.ready.push_back(id);
+            self.fresh.push_back(id);
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ impl EventLoop {
     fn close(&mut self, id: ConnId, reason: Reason) {
         if let Some(mut socket) = self.take_socket(id) {
             log::debug!("connection {} from {} closed: {reason}", id.index, socket.peer);
-            self.give_back(std::mem::take(&mut socket.partial));
+            self.partials.clear(&mut socket.partial);
             if matches!(reason, Reason::Told(_)) {
                 self.part(socket.stream);
             }
@@ -295,24 +295,44 @@ impl EventLoop {
         self.sockets.get_mut(id.index as usize)?.as_mut().filter(|socket| socket.id == id)
     }
 
-    /// Reads from each connection that may have something, once round.
+    /// Reads what is there: first from everybody who has something new to say, a little, then from those who had more. So
+    /// who floods waits for itself, and who says little for nobody's flood.
     fn read_ready(&mut self) {
-        for _ in 0..self.ready.len() {
-            let Some(id) = self.ready.pop_front() else { return };
-            let Some(socket) = self.socket(id) else { continue };
-            socket.queued = false;
-            self.read(id);
+        let mut left = READ_BYTES_PER_TURN;
+        for _ in 0..self.fresh.len() {
+            if left == 0 {
+                return;
+            }
+            let Some(id) = self.fresh.pop_front() else { return };
+            left = left.saturating_sub(self.read(id, FIRST_READ_BYTES));
+        }
+        let mut left = left.min(FURTHER_READ_BYTES_PER_TURN);
+        for _ in 0..self.busy.len() {
+            if left == 0 {
+                return;
+            }
+            let Some(id) = self.busy.pop_front() else { return };
+            left = left.saturating_sub(self.read(id, FURTHER_READ_BYTES));
         }
     }
 
-    /// Reads from one connection until there is no more, or its budget is used up.
-    fn read(&mut self, id: ConnId) {
-        let mut budget = READ_BYTES_PER_TURN;
+    /// Reads from one connection until there is no more, or this much was read; returns how much.
+    fn read(&mut self, id: ConnId, bytes_max: usize) -> usize {
+        let mut budget = bytes_max;
+        if let Some(socket) = self.socket(id) {
+            socket.queued = false;
+            self.read_within(id, &mut budget);
+            self.drop_begun_frames();
+        }
+        bytes_max - budget
+    }
+
+    fn read_within(&mut self, id: ConnId, budget: &mut usize) {
         while self.core.may_read(id) {
-            if budget == 0 {
+            if *budget == 0 {
                 if let Some(socket) = self.socket(id) {
                     socket.queued = true;
-                    self.ready.push_back(id);
+                    self.busy.push_back(id);
                 }
                 return;
             }
@@ -322,9 +342,11 @@ impl EventLoop {
             if !socket.readable {
                 return;
             }
-            let kept = socket.partial.len();
-            let Some((head, room)) = self.buffer.split_at_mut_checked(kept) else { return };
-            head.copy_from_slice(&socket.partial);
+            let kept = socket.partial.bytes().len();
+            let end = self.buffer.len().min(kept + *budget);
+            let room = self.buffer.get_mut(..end).and_then(|buffer| buffer.split_at_mut_checked(kept));
+            let Some((head, room)) = room else { return };
+            head.copy_from_slice(socket.partial.bytes());
             match socket.stream.read(room) {
                 Ok(0) => {
                     socket.readable = false;
@@ -334,7 +356,7 @@ impl EventLoop {
                     // A short read has emptied the socket; the next edge says when there is more. But the end
                     // may have been announced together with these bytes.
                     socket.readable = count == room.len() || socket.ended;
-                    budget = budget.saturating_sub(count);
+                    *budget = budget.saturating_sub(count);
                     self.core.handle_heard(id);
                     self.take_frames(id, kept + count);
                 }
@@ -364,25 +386,20 @@ impl EventLoop {
                 }
             }
         }
-        let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
-        if rest.is_empty() {
-            if socket.partial.capacity() > 0 {
-                let partial = std::mem::take(&mut socket.partial);
-                self.give_back(partial);
-            }
-            return;
+        let is_next = rest.len() < filled;
+        if let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) {
+            self.partials.keep(id, &mut socket.partial, rest, is_next);
         }
-        if socket.partial.capacity() == 0 {
-            socket.partial = self.spare.pop().unwrap_or_default();
-        }
-        socket.partial.clear();
-        socket.partial.extend_from_slice(rest);
     }
 
-    fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < POOLED_BUFFERS_MAX && buffer.capacity() > 0 {
-            buffer.clear();
-            self.spare.push(buffer);
+    /// Ends connections whose frames were begun longest ago, while all that were begun take too much memory.
+    fn drop_begun_frames(&mut self) {
+        while let Some(id) = self.partials.surplus(self.core.limits().partial_bytes_in_all_max) {
+            self.core.handle_surplus(id);
+            let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else {
+                return;
+            };
+            self.partials.clear(&mut socket.partial);
         }
     }
 
@@ -395,7 +412,7 @@ impl EventLoop {
             && socket.readable
             && !std::mem::replace(&mut socket.queued, true)
         {
-            self.ready.push_back(id);
+            self.busy.push_back(id);
         }
     }
 

@@ -6,19 +6,11 @@
 
 use e2e_protocol::limits::{FRAME_BYTES_MAX, KEEPALIVE_SECONDS};
 
-/// One limit, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct Described {
-    /// Its name.
-    pub name: &'static str,
-    /// What it counts.
-    pub unit: &'static str,
-    /// What it bounds and what happens there; lines to be joined.
-    pub text: &'static [&'static str],
-}
+/// One limit, for people: its name, its value, and what happens there, line by line.
+pub type Described = (&'static str, u64, &'static [&'static str]);
 
 macro_rules! limits {
-    ($($(#[doc = $text:literal])+ $name:ident: $type:ty = $default:expr, $unit:literal;)+) => {
+    ($($(#[doc = $text:literal])+ $name:ident: $type:ty = $default:expr;)+) => {
         /// Every limit of the relay. The defaults are those of a small box.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Limits {
@@ -34,11 +26,8 @@ macro_rules! limits {
         impl Limits {
             /// Each limit with its present value, in the order of the list.
             #[must_use]
-            pub fn described(&self) -> Vec<(Described, u64)> {
-                vec![$((
-                    Described { name: stringify!($name), unit: $unit, text: &[$($text),+] },
-                    u64::try_from(self.$name).unwrap_or(u64::MAX),
-                ),)+]
+            pub fn described(&self) -> Vec<Described> {
+                vec![$((stringify!($name), Quantity::quantity(self.$name), &[$($text),+]),)+]
             }
 
             /// Sets the limit of this name.
@@ -61,110 +50,198 @@ macro_rules! limits {
 
 limits! {
     /// Connections in all. A further one is told TOO_MANY_CONNECTIONS and closed.
-    connections_max: usize = 16_384, "connections";
+    connections_max: usize = 16_384;
     /// Connections from one address (IPv6: from one /64). A further one is told TOO_MANY_CONNECTIONS and closed.
-    connections_per_address_max: usize = 4_096, "connections";
+    connections_per_address_max: usize = 4_096;
     /// Connections that an address may open in a minute, as many at once if it opened none for so long. A further one
     /// is told TOO_MANY_CONNECTIONS, with the time to wait, and closed.
-    connections_per_address_minute: u64 = 3_000, "connections";
+    connections_per_address_minute: u64 = 3_000;
     /// Connections that have not logged in. With one more, the address that has the most of them loses its oldest,
     /// which is told TOO_MANY_CONNECTIONS and closed.
-    connections_before_login_max: usize = 1_024, "connections";
+    connections_before_login_max: usize = 1_024;
     /// Connections of one address that have not logged in. With one more, its oldest is told TOO_MANY_CONNECTIONS
     /// and closed.
-    connections_before_login_per_address_max: usize = 512, "connections";
+    connections_before_login_per_address_max: usize = 512;
     /// Signatures in logins that are verified for one address in a minute, as many at once if there was none for so
     /// long. A further login is told BUSY, with the time to wait, and closed.
-    logins_per_address_minute: u64 = 3_000, "signatures";
+    logins_per_address_minute: u64 = 3_000;
     /// Names that an address may claim in an hour, as many at once if it claimed none for so long. A further
     /// registration is told BUSY, with the time to wait, and closed.
-    registrations_per_address_hour: u64 = 1_000, "names";
+    registrations_per_address_hour: u64 = 1_000;
     /// Connections of one name. A further one is told TOO_MANY_CONNECTIONS and closed.
-    connections_per_name_max: u8 = 8, "connections";
+    connections_per_name_max: u8 = 8;
     /// Registered names. A further one is told DIRECTORY_FULL.
-    names_max: usize = 1_000_000, "names";
-    /// From a connection's start to its PROOF, milliseconds; then LOGIN_TIMEOUT.
-    login_ms: u64 = 10_000, "ms";
+    names_max: usize = 32_768;
+    /// From a connection's start to its PROOF; then LOGIN_TIMEOUT.
+    login_ms: u64 = 10_000;
     /// Signatures verified in one turn of the loop; further logins and roll-overs wait for the next. A roll-over
     /// has two, so that there may be one more.
-    verifications_per_turn: usize = 4, "signatures";
-    /// Without a byte from a peer for so long, milliseconds: PING. Twice: IDLE_TIMEOUT.
-    keepalive_ms: u64 = u64::from(KEEPALIVE_SECONDS) * 1_000, "ms";
+    verifications_per_turn: usize = 2;
+    /// Without a byte from a peer for so long: PING. Twice: IDLE_TIMEOUT.
+    keepalive_ms: u64 = u64::from(KEEPALIVE_SECONDS) * 1_000;
     /// Bytes of output, other than live messages, that wait in memory for one connection. Above, it is
     /// no longer read from. A backlog fills half of it.
-    output_bytes_max: usize = 64 * 1024, "bytes";
-    /// A connection that takes no output for so long, milliseconds, is closed with SLOW_READER.
-    slow_reader_ms: u64 = 30_000, "ms";
-    /// What is left to say at a connection's end may take so long, milliseconds; then it is cut.
-    linger_ms: u64 = 5_000, "ms";
+    output_bytes_max: usize = 64 * 1024;
+    /// Bytes of memory for output of all connections. Above, whoever has left it unread for the longest is closed without
+    /// a word (OUTPUT_MEMORY_FULL), until a quarter is free.
+    output_bytes_in_all_max: usize = 16 * 1024 * 1024;
+    /// Bytes of memory for begun frames of all connections. Above, the one that was begun longest ago costs its
+    /// sender the connection: BUSY.
+    partial_bytes_in_all_max: usize = 8 * 1024 * 1024;
+    /// A connection that takes no output for so long is closed with SLOW_READER.
+    slow_reader_ms: u64 = 30_000;
+    /// What is left to say at a connection's end may take so long; then it is cut.
+    linger_ms: u64 = 5_000;
     /// Bytes of blocks that hold messages in memory, all mailboxes together. A SEND above is refused BUSY.
-    ring_bytes_max: usize = 64 * 1024 * 1024, "bytes";
+    ring_bytes_max: usize = 64 * 1024 * 1024;
     /// Bytes of one mailbox in memory that are neither stored nor acknowledged. Above half of it the oldest go
     /// to the store, acknowledged soon or not; a SEND above it is refused BUSY.
-    ring_bytes_per_mailbox: u64 = 1024 * 1024, "bytes";
-    /// A forwarded message that is not acknowledged for so long, milliseconds, goes to the store.
-    ack_wait_ms: u64 = 200, "ms";
+    ring_bytes_per_mailbox: u64 = 1024 * 1024;
+    /// A forwarded message that is not acknowledged for so long goes to the store.
+    ack_wait_ms: u64 = 200;
     /// Bytes of frames in one mailbox, memory and store together. A SEND above is refused MAILBOX_FULL.
-    mailbox_bytes_max: u64 = 64 * 1024 * 1024, "bytes";
+    mailbox_bytes_max: u64 = 64 * 1024 * 1024;
     /// Frames in one mailbox, memory and store together. A SEND above is refused MAILBOX_FULL.
-    mailbox_messages_max: u64 = 100_000, "frames";
+    mailbox_messages_max: u64 = 100_000;
     /// Bytes of one sender's messages in one mailbox. A SEND above is refused SHARE_FULL.
-    share_bytes_max: u64 = 32 * 1024 * 1024, "bytes";
+    share_bytes_max: u64 = 32 * 1024 * 1024;
     /// Messages of one sender in one mailbox. A SEND above is refused SHARE_FULL.
-    share_messages_max: u64 = 50_000, "frames";
+    share_messages_max: u64 = 50_000;
     /// Bytes of one sender's messages in all mailboxes. A SEND above is refused QUOTA_FULL.
-    sender_bytes_max: u64 = 256 * 1024 * 1024, "bytes";
-    /// A name whose presence changed is watched so long, milliseconds, before those who watch it are told.
-    presence_settle_ms: u64 = 1_000, "ms";
+    sender_bytes_max: u64 = 256 * 1024 * 1024;
+    /// Pairs of a mailbox and somebody of whom something waits in it. A SEND that makes one more is refused BUSY.
+    shares_max: usize = 131_072;
+    /// Names that all connections watch together. A WHO above is answered BUSY.
+    watches_in_all_max: usize = 32_768;
+    /// Names that all names block together. A BLOCK above is answered BLOCKS_FULL.
+    blocks_in_all_max: usize = 131_072;
+    /// A name whose presence changed is watched so long before those who watch it are told.
+    presence_settle_ms: u64 = 1_000;
     /// Bytes that are on their way to the store. Above, mailboxes wait in memory.
-    store_in_flight_bytes_max: usize = 8 * 1024 * 1024, "bytes";
+    store_in_flight_bytes_max: usize = 8 * 1024 * 1024;
     /// Bytes of one append to the store.
-    append_bytes_max: usize = 128 * 1024 - 512, "bytes";
+    append_bytes_max: usize = 128 * 1024 - 512;
     /// Bytes of a backlog that are read at once for one connection (whole chunks).
-    replay_bytes: usize = 64 * 1024, "bytes";
+    replay_bytes: usize = 64 * 1024;
+    /// Bytes of backlogs in memory, all connections together. Above, a connection waits for its backlog until others have
+    /// got rid of theirs; who can't go on with one at the moment gives it back.
+    replay_bytes_in_all_max: usize = 16 * 1024 * 1024;
+    /// Frames that are delivered and not acknowledged, all connections together. Above, a connection gets no more than
+    /// 8 at a time, whatever its credit.
+    deliveries_in_all_max: usize = 65_536;
+    /// Messages of one mailbox that have expired behind one that is not acknowledged. Above, the rest waits for that.
+    expired_ahead_max: usize = 32;
     /// Bytes of live messages offered to a connection's socket at once.
-    offer_bytes: u64 = 128 * 1024, "bytes";
-    /// After the store failed, for so long, milliseconds, what needs it is refused STORE_FAILED untried.
-    store_retry_ms: u64 = 1_000, "ms";
+    offer_bytes: u64 = 128 * 1024;
+    /// After the store failed, for so long, what needs it is refused STORE_FAILED untried.
+    store_retry_ms: u64 = 1_000;
     /// Lanes that are remembered for one name; the longest unused is forgotten first.
-    lanes_per_name_max: usize = 16, "lanes";
+    lanes_per_name_max: usize = 16;
     /// Lanes that are remembered in all. Above, those of a user who is not connected are forgotten; else one's
-    /// own longest unused, or BUSY for who has none.
-    lanes_max: usize = 65_536, "lanes";
+    /// own longest unused. Who has none gets one even so.
+    lanes_max: usize = 32_768;
     /// Requests to the directory that wait for the store, all connections together. A further one: BUSY.
-    requests_max: usize = 4_096, "requests";
+    requests_max: usize = 1_024;
     /// LOOKUPs and WHOs of one name in a minute, as many at once if there was none for so long. A further one: BUSY.
-    lookups_per_name_minute: u64 = 1_200, "requests";
+    lookups_per_name_minute: u64 = 1_200;
     /// PUBLISHes of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
-    publishes_per_name_hour: u64 = 60, "requests";
+    publishes_per_name_hour: u64 = 60;
     /// BLOCKs of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
-    blocks_per_name_hour: u64 = 1_200, "requests";
+    blocks_per_name_hour: u64 = 1_200;
     /// ROLLs and REMOVEs of one name in an hour, as many at once if there was none for so long. A further one: BUSY.
-    roll_overs_per_name_hour: u64 = 30, "requests";
+    roll_overs_per_name_hour: u64 = 30;
     /// One-time prekeys of one name that are handed out to one other in an hour. Above, and above the next two, the
     /// bundle is answered without one, as if there were none left.
-    prekeys_per_pair_hour: u64 = 4, "prekeys";
+    prekeys_per_pair_hour: u64 = 4;
     /// One-time prekeys that are handed out to one name in an hour.
-    prekeys_per_asker_hour: u64 = 120, "prekeys";
+    prekeys_per_asker_hour: u64 = 120;
     /// One-time prekeys of one name that are handed out in an hour, to all others together.
-    prekeys_per_owner_hour: u64 = 120, "prekeys";
+    prekeys_per_owner_hour: u64 = 120;
     /// Addresses and names whose rates are remembered. With one more, the one that was met first is forgotten, and
     /// has its whole allowance again.
-    rates_max: usize = 16_384, "entries";
+    rates_max: usize = 16_384;
+    /// Names that roll over at one time. A further one: BUSY.
+    roll_overs_max: usize = 64;
     /// Notices that are held back for one name while its roll-over is written. A further one is dropped.
-    held_notices_max: usize = 512, "notices";
-    /// A clean stop takes at most so long, milliseconds.
-    stop_ms: u64 = 10_000, "ms";
+    held_notices_max: usize = 512;
+    /// A clean stop takes at most so long. Then what is left is cut.
+    stop_ms: u64 = 10_000;
 }
 
-/// Bytes that the loop reads from one connection in one turn, at most; the rest waits for the next.
-pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
+/// A number in a limit's unit: of durations, milliseconds.
+pub(crate) trait Quantity {
+    fn quantity(self) -> u64;
+}
 
-/// Bytes of the loop's one read buffer: a partial frame and what comes after it.
-pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+macro_rules! quantities {
+    ($($type:ty)+) => {
+        $(impl Quantity for $type {
+            fn quantity(self) -> u64 {
+                u64::try_from(self).unwrap_or(u64::MAX)
+            }
+        })+
+    };
+}
 
-/// Buffers for partial frames and output that are kept for reuse when nobody needs them.
-pub const POOLED_BUFFERS_MAX: usize = 64;
+quantities! { u8 u16 u32 u64 u128 usize }
+
+impl Quantity for std::time::Duration {
+    fn quantity(self) -> u64 {
+        self.as_millis().quantity()
+    }
+}
+
+/// Defines constants, and lists them for people.
+macro_rules! constants {
+    ($($(#[doc = $text:literal])+ pub const $name:ident: $type:ty = $value:expr;)+) => {
+        $($(#[doc = $text])+ pub const $name: $type = $value;)+
+
+        /// Each constant of this file.
+        #[must_use]
+        pub fn fixed() -> Vec<crate::limits::Described> {
+            vec![$((stringify!($name), crate::limits::Quantity::quantity($name), &[$($text),+]),)+]
+        }
+    };
+}
+pub(crate) use constants;
+
+constants! {
+    /// Addresses to listen on. More are refused at start.
+    pub const LISTENERS_MAX: usize = 64;
+    /// Connections that the kernel holds until they are accepted. It drops further ones, which try again by themselves.
+    pub const BACKLOG_MAX: usize = 1_024;
+    /// Events that one turn takes from the system. The rest comes with the next.
+    pub const EVENTS_PER_TURN: usize = 1_024;
+    /// Connections accepted of each listener in one turn, so that a flood of them leaves time for the others. The rest
+    /// waits for the next.
+    pub const ACCEPTS_PER_TURN: usize = 8;
+    /// How long accepting pauses when the system has no more file descriptors.
+    pub const ACCEPT_PAUSE_MS: u64 = 1_000;
+    /// Bytes that are read of a connection that has just had something to say. The rest waits behind those of others.
+    pub const FIRST_READ_BYTES: usize = 16 * 1024;
+    /// Bytes that are read of a connection that goes on saying something, each time its turn comes.
+    pub const FURTHER_READ_BYTES: usize = 32 * 1024;
+    /// Bytes that are read in one turn of connections that go on saying something. The rest waits for the next, and for
+    /// who has something new to say.
+    pub const FURTHER_READ_BYTES_PER_TURN: usize = 64 * 1024;
+    /// Bytes that are read in one turn of all connections. The rest waits for the next.
+    pub const READ_BYTES_PER_TURN: usize = 1024 * 1024;
+    /// Bytes of the loop's one read buffer: a begun frame and what comes after it.
+    pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+    /// Bytes of memory that one begun frame may take: it grows by doubling.
+    pub const PARTIAL_CAPACITY_MAX: usize = 2 * FRAME_BYTES_MAX;
+    /// Buffers for begun frames, and as many for output, that are kept for reuse when nobody needs them.
+    pub const POOLED_BUFFERS_MAX: usize = 64;
+    /// How long a socket is kept after its last words, so that they arrive.
+    pub const PARTING_MS: u64 = 1_000;
+    /// Sockets that are kept after their last words. With one more, the oldest goes.
+    pub const PARTING_MAX: usize = 64;
+    /// Frames that may be delivered to a connection and not acknowledged even where `deliveries_in_all_max` is reached.
+    pub const DELIVERIES_ALWAYS: usize = 8;
+    /// Deadlines that are kept before those of connections that are gone are swept out; twice as many as were left
+    /// after the last time, if that is more.
+    pub const DEADLINES_SWEPT_AT: usize = 4_096;
+}
 
 // A whole frame always fits behind a partial one, so that reading can't come to a halt.
 const _: () = assert!(READ_BUFFER_BYTES > 2 * FRAME_BYTES_MAX);

@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 1_024;
+use crate::limits::BACKLOG_MAX;
 
 /// Listens on `address`; port 0 lets the system choose.
 ///
@@ -24,6 +23,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(BACKLOG_MAX).unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))
 }

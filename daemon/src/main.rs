@@ -111,6 +111,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let addresses = addresses(&listeners).map_err(io_failure)?;
     let clock = Clock::start(snapshot.clock);
     let core = Core::new(options.limits.clone(), policy, &snapshot, seed);
+    drop(snapshot);
     let mut event_loop = EventLoop::new(core, clock, listeners, signals).map_err(io_failure)?;
     let waker = event_loop.waker().map_err(io_failure)?;
     let notify = move || {

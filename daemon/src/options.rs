@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use e2e_protocol::limits::PORT;
 use e2e_protocol::wire::session::Registration;
 
-use crate::event_loop::LISTENERS_MAX;
-use crate::limits::Limits;
+use crate::limits::{LISTENERS_MAX, Limits};
+use crate::limits_page;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -72,12 +72,8 @@ fn flags() -> getopts::Options {
         "write the bound addresses there, ADDR:PORT one a line, once listening",
         "FILE",
     );
-    flags.optmulti(
-        "",
-        "limit",
-        "change a limit; may be repeated; docs/protection.md lists their names",
-        "NAME=NUMBER",
-    );
+    flags.optmulti("", "limit", "change a limit; may be repeated; --limits lists them", "NAME=NUMBER");
+    flags.optflag("", "limits", "print every limit, and the most memory that this can use, and exit");
     flags.optflagmulti("v", "verbose", "log more; twice: everything ($RUST_LOG wins)");
     flags.optflag("V", "version", "print the version and exit");
     flags.optflag("h", "help", "print this help and exit");
@@ -131,6 +127,9 @@ impl Command {
             Some(other) => return Err(format!("--registration is open, token or closed, not '{other}'")),
         };
         let limits = limits(&matches.opt_strs("limit"))?;
+        if matches.opt_present("limits") {
+            return Ok(Self::Print(limits_page::page(&limits)));
+        }
         let token_file = matches.opt_str("token-file").map(PathBuf::from);
         if (registration == Registration::Token) != token_file.is_some() {
             return Err("--registration token and --token-file go together".to_owned());

@@ -15,6 +15,8 @@ pub enum Reason {
     PeerClosed,
     /// The socket failed: reset, or gone.
     ConnectionLost,
+    /// Output took too much memory, and this peer had left its own unread for the longest. It was told nothing.
+    OutputMemoryFull,
     /// Its last words were not read in time.
     LingerExpired,
     /// A notice was dropped: the sender's own mailbox is full.
@@ -41,6 +43,7 @@ impl Reason {
             Self::Told(code) => code.name(),
             Self::PeerClosed => "PEER_CLOSED",
             Self::ConnectionLost => "CONNECTION_LOST",
+            Self::OutputMemoryFull => "OUTPUT_MEMORY_FULL",
             Self::LingerExpired => "LINGER_EXPIRED",
             Self::NoticeMailboxFull => "NOTICE_MAILBOX_FULL",
             Self::NoticeBusy => "NOTICE_BUSY",

@@ -607,7 +607,7 @@ fn owes_each_lane_of_a_burst_its_result() {
 }
 
 #[test]
-fn forgets_lanes_of_who_is_gone_before_it_refuses_new_ones() {
+fn forgets_lanes_of_who_is_gone_before_those_of_who_is_here() {
     let mut world = World::with_limits(|limits| limits.lanes_max = 2);
     let bob = world.claim("bob");
     let gone = world.register("gone", Receive::No);
@@ -616,16 +616,28 @@ fn forgets_lanes_of_who_is_gone_before_it_refuses_new_ones() {
     let alice = world.register("alice", Receive::No);
     world.send(alice, bob, 1, 1, b"x");
     world.settle();
+    world.hang_up(gone);
+    world.send(alice, bob, 2, 1, b"y");
+    world.settle();
+    world.send(alice, bob, 1, 1, b"x");
+    world.settle();
+    assert_eq!(world.results(alice), [(1, "STORED".into()), (1, "STORED".into()), (1, "STORED".into())]);
+    let bob = world.login("bob", TAKE_OVER);
+    assert_eq!(world.delivered(bob).len(), 3, "both of her lanes are still known");
+}
+
+#[test]
+fn gives_everybody_a_first_lane_whoever_has_taken_all() {
+    let mut world = World::with_limits(|limits| limits.lanes_max = 16);
+    let bob = world.claim("bob");
+    let greedy = world.register("greedy", Receive::No);
+    for lane in 1..=16 {
+        world.send(greedy, bob, lane, 1, b"x");
+    }
     let carol = world.register("carol", Receive::No);
     world.send(carol, bob, 1, 1, b"x");
     world.settle();
-    assert_eq!(world.results(carol), all(1, 1, "BUSY"), "both lanes are of users who are here");
-    world.hang_up(gone);
-    world.send(carol, bob, 1, 1, b"x");
-    world.send(alice, bob, 1, 1, b"x");
-    world.settle();
     assert_eq!(world.results(carol), all(1, 1, "STORED"));
-    assert_eq!(world.results(alice), [(1, "STORED".into()), (1, "STORED".into())], "it is still known");
 }
 
 // Refused.

@@ -3,6 +3,17 @@
 //! This file owns what both ends must agree on. What only the relay limits (memory, connections)
 //! is in the daemon's `limits.rs`.
 
+/// Defines the constants, and lists them for people.
+macro_rules! constants {
+    ($($(#[doc = $text:literal])+ pub const $name:ident: $type:ty = $value:expr;)+) => {
+        $($(#[doc = $text])+ pub const $name: $type = $value;)+
+
+        /// Each of them: its name, its value, and what it says in its documentation, line by line.
+        pub const ALL: &[(&str, u64, &[&str])] = &[$((stringify!($name), $name as u64, &[$($text),+]),)+];
+    };
+}
+
+constants! {
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 20;
 
@@ -77,3 +88,4 @@ pub const SESSION_VERSION: u16 = 1;
 
 /// The TCP port of a relay, unless configured otherwise.
 pub const PORT: u16 = 5001;
+}

@@ -85,7 +85,11 @@ impl Core {
         let other = self.users.registered_slot_of(&name);
         let refused = match other {
             None => Some((ErrorCode::UnknownName, "nobody has this name")),
-            Some(other) if block && !self.blocks.holds(slot, other) && self.is_full(slot) => {
+            Some(other)
+                if block
+                    && !self.blocks.holds(slot, other)
+                    && (self.is_full(slot) || self.blocks.pairs.len() >= self.limits.blocks_in_all_max) =>
+            {
                 Some((ErrorCode::BlocksFull, "as many names are blocked as may be"))
             }
             Some(_) if self.store_is_failing() => Some((ErrorCode::StoreFailed, "the relay's disk failed")),

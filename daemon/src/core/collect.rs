@@ -41,8 +41,11 @@ impl Core {
         if oldest.sequence != sequence || oldest.ring_end > mailbox.written_at {
             return None;
         }
-        let delivery = mailbox.deliveries.pop_front()?;
-        mailbox.acknowledge(&delivery);
+        let delivery = self.with_mailbox(slot, |mailbox| {
+            let delivery = mailbox.deliveries.pop_front()?;
+            mailbox.acknowledge(&delivery);
+            Some(delivery)
+        })??;
         self.give_back(&delivery);
         Some(delivery)
     }
@@ -56,8 +59,10 @@ impl Core {
             else {
                 return;
             };
-            mailbox.deliveries.pop_front();
-            mailbox.acknowledge(&delivery);
+            self.with_mailbox(slot, |mailbox| {
+                mailbox.deliveries.pop_front();
+                mailbox.acknowledge(&delivery);
+            });
             self.give_back(&delivery);
         }
     }

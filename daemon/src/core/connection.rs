@@ -115,9 +115,13 @@ pub(crate) struct Output {
     open: Option<(usize, OpenResult)>,
 }
 
-/// Buffers for output that nobody needs at the moment.
+/// All connections' memory for output.
 #[derive(Debug, Default)]
-pub(crate) struct OutputPool(Vec<Vec<u8>>);
+pub(crate) struct OutputPool {
+    /// Buffers that nobody needs at the moment.
+    spare: Vec<Vec<u8>>,
+    in_use_bytes: usize,
+}
 
 impl Output {
     /// Bytes that wait.
@@ -139,7 +143,7 @@ impl Output {
         emit: impl FnOnce(&mut [u8]) -> Result<usize, NoRoom>,
     ) {
         self.close_result();
-        self.take_buffer(pool);
+        self.make_room(pool, frame_bytes);
         let start = self.bytes.len();
         self.bytes.resize(start + frame_bytes, 0);
         let emitted = self.bytes.get_mut(start..).map_or(Err(NoRoom), emit);
@@ -150,7 +154,7 @@ impl Output {
     /// Appends a frame as it is, and returns it where it lies now.
     pub(crate) fn push_frame(&mut self, pool: &mut OutputPool, frame: &[u8]) -> &mut [u8] {
         self.close_result();
-        self.take_buffer(pool);
+        self.make_room(pool, frame.len());
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);
         self.bytes.get_mut(start..).unwrap_or_default()
@@ -167,12 +171,13 @@ impl Output {
         let extended = self.open.as_mut().is_some_and(|(_, open)| open.extend(&kind, number));
         if !extended {
             self.close_result();
-            self.take_buffer(pool);
+            self.make_room(pool, OpenResult::HEAD_BYTES);
             let start = self.bytes.len();
             self.bytes.resize(start + OpenResult::HEAD_BYTES, 0);
             self.open = Some((start, OpenResult::new(kind, number)));
         }
         if kind.code == ResultCode::Collected {
+            self.make_room(pool, receipt.0.len());
             self.bytes.extend_from_slice(&receipt.0);
         }
     }
@@ -187,7 +192,7 @@ impl Output {
 
     /// Puts the rest of a frame that is partly written already before everything else.
     pub(crate) fn push_front(&mut self, pool: &mut OutputPool, rest: &[u8]) {
-        self.take_buffer(pool);
+        self.make_room(pool, rest.len());
         self.bytes.splice(..self.at, rest.iter().copied());
         if let Some((start, _)) = &mut self.open {
             *start = *start - self.at + rest.len();
@@ -210,17 +215,43 @@ impl Output {
         }
     }
 
-    fn take_buffer(&mut self, pool: &mut OutputPool) {
-        if self.bytes.capacity() == 0 {
-            self.bytes = pool.0.pop().unwrap_or_default();
+    /// Bytes of memory that it takes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Lets go of what waits.
+    pub(crate) fn discard(&mut self, pool: &mut OutputPool) {
+        self.open = None;
+        self.at = 0;
+        self.bytes.clear();
+        pool.give_back(std::mem::take(&mut self.bytes));
+    }
+
+    /// Sees that so much more fits.
+    fn make_room(&mut self, pool: &mut OutputPool, count: usize) {
+        let before = self.bytes.capacity();
+        if before - self.bytes.len() >= count && before > 0 {
+            return;
         }
+        if before == 0 {
+            self.bytes = pool.spare.pop().unwrap_or_default();
+        }
+        self.bytes.reserve(count);
+        pool.in_use_bytes += self.bytes.capacity() - before;
     }
 }
 
 impl OutputPool {
+    /// Bytes of memory that output takes, all connections together.
+    pub(crate) fn in_use_bytes(&self) -> usize {
+        self.in_use_bytes
+    }
+
     fn give_back(&mut self, buffer: Vec<u8>) {
-        if self.0.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= 4 * FRAME_BYTES_MAX {
-            self.0.push(buffer);
+        self.in_use_bytes -= buffer.capacity();
+        if self.spare.len() < POOLED_BUFFERS_MAX && (1..=4 * FRAME_BYTES_MAX).contains(&buffer.capacity()) {
+            self.spare.push(buffer);
         }
     }
 }

@@ -35,7 +35,7 @@ impl Connections {
         ConnId { index: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX), generation: 0 }
     }
 
-    pub(super) fn remove(&mut self, id: ConnId) {
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Connection> {
         if let Some((generation, slot)) = self.slots.get_mut(id.index as usize)
             && *generation == id.generation
             && let Some(connection) = slot.take()
@@ -43,7 +43,9 @@ impl Connections {
             self.addresses.close(connection.address);
             *generation = generation.wrapping_add(1);
             self.free.push(id.index);
+            return Some(connection);
         }
+        None
     }
 
     /// One of those that have not logged in has, or ends before.

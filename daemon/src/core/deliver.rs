@@ -7,6 +7,7 @@
 use std::io::IoSlice;
 
 use e2e_protocol::ids::Sequence;
+use e2e_protocol::limits::ENVELOPE_OFFSET;
 use e2e_protocol::wire::routed::{frame_bytes_at, routing_at};
 use e2e_protocol::wire::session::Credit;
 use e2e_protocol::wire::{FrameType, RoutedMut, Routing};
@@ -79,8 +80,11 @@ impl Core {
             }
         }
         let offer_bytes = self.limits.offer_bytes;
-        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-        if mailbox.offer_ring(credit, offer_bytes) {
+        let present = self.users.mailbox(slot).map_or(0, |mailbox| mailbox.deliveries.len());
+        let deliveries_max = self.deliveries_max(present);
+        let offered =
+            self.with_mailbox(slot, |mailbox| mailbox.offer_ring(credit, deliveries_max, offer_bytes));
+        if offered == Some(true) {
             self.flush_later(id);
         }
     }
@@ -91,7 +95,7 @@ impl Core {
             match self.replay_step(slot, id, credit) {
                 Step::Done => {}
                 Step::Expired(delivery) => self.expire(slot, delivery),
-                Step::Wait => return,
+                Step::Wait => return self.yield_replay(slot),
                 Step::End => break,
             }
         }
@@ -104,13 +108,18 @@ impl Core {
                 log::error!("a backlog holds nothing that can be read: slot {slot}");
                 return self.reread_later(slot);
             }
-            Replay::Idle | Replay::Loaded { .. } => mailbox.replay = Replay::Idle,
+            Replay::Idle | Replay::Loaded { .. } => {}
         }
         if !mailbox.is_behind() {
             mailbox.forget_missing();
-        } else {
-            mailbox.replay = Replay::Asked { token, last: mailbox.durable };
-            let after = mailbox.offered;
+        }
+        let (is_behind, last, after) = (mailbox.is_behind(), mailbox.durable, mailbox.offered);
+        // Nothing is read that could not be offered: an acknowledgement comes first.
+        let reaches = credit_reaches(&mailbox.deliveries, mailbox.offered_bytes, credit, ENVELOPE_OFFSET + 1)
+            || mailbox.deliveries.is_empty();
+        self.set_replay(slot, Replay::Idle);
+        if is_behind && reaches && self.may_replay(slot) {
+            self.set_replay(slot, Replay::Asked { token, last });
             self.next_token = token;
             self.actions.push_back(Action::Store(Request::ReadBacklog { slot, after, bytes_max, token }));
         }
@@ -120,6 +129,9 @@ impl Core {
     fn replay_step(&mut self, slot: u32, id: ConnId, credit: Credit) -> Step {
         // A backlog leaves room for results: because of it alone nobody is read from no more.
         let (now, output_bytes_max) = (self.now, self.limits.output_bytes_max / 2);
+        let expired_ahead_max = self.limits.expired_ahead_max;
+        let present = self.users.mailbox(slot).map_or(0, |mailbox| mailbox.deliveries.len());
+        let deliveries_max = self.deliveries_max(present);
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return Step::End };
         let Replay::Loaded { bytes, at, .. } = &mut mailbox.replay else { return Step::End };
         let rest = bytes.get(*at..).unwrap_or_default();
@@ -141,12 +153,18 @@ impl Core {
         let seen = routing.sequence <= mailbox.offered_before;
         let expires_ms = routing.time_ms.saturating_add(u64::from(routing.ttl_seconds) * 1_000);
         if is_gone || (!seen && expires_ms <= now.relay_ms) {
+            if !is_gone && present > 0 && mailbox.expired.len() >= expired_ahead_max {
+                return Step::Wait;
+            }
             *at += frame.len();
             return Step::Expired(delivery);
         }
         let Some(connection) = self.connections.get_mut(id) else { return Step::Wait };
         let room = connection.output.len() < output_bytes_max;
-        if !room || !credit_reaches(&mailbox.deliveries, mailbox.offered_bytes, credit, frame.len()) {
+        if !room
+            || present >= deliveries_max
+            || !credit_reaches(&mailbox.deliveries, mailbox.offered_bytes, credit, frame.len())
+        {
             return Step::Wait;
         }
         *at += frame.len();
@@ -154,7 +172,7 @@ impl Core {
         if seen && let Some(mut routed) = RoutedMut::new(place) {
             routed.mark_redelivered();
         }
-        mailbox.note_offered(delivery);
+        self.with_mailbox(slot, |mailbox| mailbox.note_offered(delivery));
         self.flush_later(id);
         Step::Done
     }
@@ -168,10 +186,8 @@ impl Core {
             Kind::Message => self.tell_expired(slot, &delivery),
             _ => log::warn!("{}: sequence {}", Reason::NoticeExpired, delivery.sequence.0),
         }
-        if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
-            let kind = if delivery.kind.is_charged() { Kind::Expired } else { Kind::ExpiredNotice };
-            mailbox.note_offered(Delivery { kind, ..delivery });
-        }
+        let kind = if delivery.kind.is_charged() { Kind::Expired } else { Kind::ExpiredNotice };
+        self.with_mailbox(slot, |mailbox| mailbox.note_offered(Delivery { kind, ..delivery }));
         self.skip_expired(slot);
         self.touch(slot);
     }
@@ -194,7 +210,8 @@ impl Core {
                 let whole = self.check_backlog(slot, &chunks);
                 let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
                 if whole.last > Some(mailbox.offered) {
-                    mailbox.replay = Replay::Loaded { bytes: whole.bytes, at: 0, after: mailbox.offered };
+                    let after = mailbox.offered;
+                    self.set_replay(slot, Replay::Loaded { bytes: whole.bytes, at: 0, after });
                 } else {
                     self.pass_over(slot, last.min(read_to));
                 }
@@ -210,18 +227,17 @@ impl Core {
     /// Nothing that can be offered is on the disk up to `last`: it is in the ring, was acknowledged, or is lost.
     fn pass_over(&mut self, slot: u32, last: Sequence) {
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-        mailbox.replay = Replay::Idle;
         mailbox.offered = mailbox.offered.max(last);
         if !mailbox.is_behind() {
             mailbox.forget_missing();
         }
+        self.set_replay(slot, Replay::Idle);
     }
 
     /// Asks for a backlog again after a while. Nobody else is harmed: whether the store takes messages
     /// shows when it is given some.
     fn reread_later(&mut self, slot: u32) {
-        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-        mailbox.replay = Replay::Failed;
+        self.set_replay(slot, Replay::Failed);
         self.to_reread.push(slot);
         self.timers.set(self.now.monotonic_ms + self.limits.store_retry_ms, Timer::StoreRetry);
     }
@@ -231,7 +247,7 @@ impl Core {
         if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox())
             && matches!(mailbox.replay, Replay::Failed)
         {
-            mailbox.replay = Replay::Idle;
+            self.set_replay(slot, Replay::Idle);
             self.touch(slot);
         }
     }
@@ -393,7 +409,7 @@ impl Mailbox {
 
     /// Offers frames of the ring, once those offered before are written, as far as the credit reaches;
     /// returns whether there is something to write.
-    fn offer_ring(&mut self, credit: Credit, offer_bytes: u64) -> bool {
+    fn offer_ring(&mut self, credit: Credit, deliveries_max: usize, offer_bytes: u64) -> bool {
         if self.written_at < self.offered_at {
             return true;
         }
@@ -406,7 +422,9 @@ impl Mailbox {
                 debug_assert!(false, "a ring holds whole frames");
                 break;
             };
-            if !credit_reaches(&self.deliveries, self.offered_bytes, credit, frame_bytes) {
+            if self.deliveries.len() >= deliveries_max
+                || !credit_reaches(&self.deliveries, self.offered_bytes, credit, frame_bytes)
+            {
                 break;
             }
             if routing.sequence <= self.offered_before

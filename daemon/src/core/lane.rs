@@ -161,6 +161,8 @@ impl Lanes {
         let index = match known {
             Some(index) => index,
             None if may_grow => {
+                // Most users have one: no room for others is made before they come.
+                self.0.reserve_exact(1);
                 self.0.push(LaneState::new(id, connection));
                 self.0.len() - 1
             }

@@ -12,6 +12,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::connection::{PendingProof, Phase};
 use super::directory::Pending;
+use super::mailbox::Replay;
 use super::rates::{Act, per_hour, per_minute};
 use super::timers::Timer;
 use super::{ConnId, Core, retry_after_seconds};
@@ -268,9 +269,12 @@ impl Core {
         }
         user.receiver = None;
         self.note_presence(slot);
-        let Some(user) = self.users.at(slot) else { return };
-        if let Some(active) = &mut user.active {
-            let rest = active.mailbox.detach(&mut self.pool);
+        self.set_replay(slot, Replay::Idle);
+        // The account of deliveries is kept by `with_mailbox`, which must not have the pool meanwhile.
+        let mut pool = std::mem::take(&mut self.pool);
+        let rest = self.with_mailbox(slot, |mailbox| mailbox.detach(&mut pool));
+        self.pool = pool;
+        if let Some(rest) = rest {
             self.finish_frame(id, &rest);
         }
         self.touch(slot);

@@ -118,7 +118,7 @@ pub(crate) struct Mailbox {
     /// Everything up to here was offered to an earlier connection since the relay started.
     pub(crate) offered_before: Sequence,
     /// What expired and does not count as acknowledged yet, because something before it is not. Its sender was told, so
-    /// it is not sent to whoever receives next, either. At most as many as the mailbox holds.
+    /// it is not sent to whoever receives next, either.
     pub(crate) expired: VecDeque<Sequence>,
 
     /// Ring positions: offered to the socket, and taken by it.
@@ -147,6 +147,8 @@ pub(crate) struct Mailbox {
     /// What is stored is to be counted anew, once nothing is on its way there.
     pub(crate) recount: bool,
     pub(crate) spill_queued: bool,
+    /// It waits for room to read its backlog.
+    pub(crate) replay_queued: bool,
     pub(crate) touched: bool,
     pub(crate) ack_wait_set: bool,
 }
@@ -180,6 +182,7 @@ impl Mailbox {
             acked_unsaid: false,
             recount: false,
             spill_queued: false,
+            replay_queued: false,
             touched: false,
             ack_wait_set: false,
         }
@@ -287,8 +290,8 @@ impl Mailbox {
     #[must_use]
     pub(crate) fn detach(&mut self, pool: &mut Pool) -> Vec<u8> {
         let rest = self.take_back_unwritten();
+        debug_assert!(matches!(self.replay, Replay::Idle), "given back before");
         self.deliveries.clear();
-        self.replay = Replay::Idle;
         self.offered_before = self.offered_before.max(self.offered);
         self.offered = self.acked;
         self.offered_bytes = 0;

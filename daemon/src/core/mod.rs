@@ -12,12 +12,15 @@
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Who is let in is
 //! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key or to nobody in `ownership`, what a connection is told
-//! and its end in `output`, what time brings about in `deadlines`; what is asked of names and ids: `presence`, `blocks`, `query`. State: `users`,
+//! and its end in `output`, what time brings about in `deadlines`; what is asked of names and ids: `presence`, `blocks`, `query`.
+//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`. State: `users`,
 //! `mailbox`, `ring`, `lane`, `connection`.
 
 mod addresses;
 mod arrivals;
 mod blocks;
+mod budgets;
+pub mod ceiling;
 mod collect;
 mod connection;
 mod connections;
@@ -50,6 +53,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use blocks::{Blocking, Blocks};
+use budgets::Budgets;
 pub use connection::ConnId;
 use connection::{OutputPool, Phase};
 use connections::Connections;
@@ -59,6 +63,7 @@ use ownership::Changing;
 use presence::Watches;
 use rates::Rates;
 use ring::Pool;
+use send::Told;
 use timers::{Timer, Timers};
 use users::Users;
 
@@ -116,6 +121,7 @@ pub struct Core {
     outputs: OutputPool,
     timers: Timers,
     rates: Rates,
+    budgets: Budgets,
     actions: VecDeque<Action>,
 
     /// What waits for a signature to be verified.
@@ -171,6 +177,7 @@ impl Core {
             connections: Connections::default(),
             outputs: OutputPool::default(),
             timers: Timers::default(),
+            budgets: Budgets::default(),
             rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),
@@ -312,6 +319,7 @@ impl Core {
     /// Ends a turn: everything that was put off during it is done now, once.
     pub fn end_turn(&mut self) {
         self.verify_signatures();
+        self.wake_replays();
         while let Some(slot) = self.touched.pop() {
             if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
                 mailbox.touched = false;
@@ -330,24 +338,31 @@ impl Core {
                 self.end(id, ErrorCode::Restarting, "the relay is stopping");
             }
         }
+        self.shed_output();
         while let Some(id) = self.to_flush.pop() {
             self.flush(id);
         }
+        self.sweep_timers();
     }
 
     /// When the host must begin a turn even if nothing happens; milliseconds of the monotonic clock.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         // What was said to the core since the turn's end, and what waits for the next turn.
-        let is_idle = self.to_verify.is_empty() && self.touched.is_empty() && self.to_flush.is_empty();
+        let is_idle = self.to_verify.is_empty()
+            && self.touched.is_empty()
+            && self.to_flush.is_empty()
+            && !self.can_replay();
         if is_idle { self.timers.next_ms() } else { Some(self.now.monotonic_ms) }
     }
 
     /// The next thing to do, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front()?;
-        if let Action::Close(id, _) = action {
-            self.connections.remove(id);
+        if let Action::Close(id, _) = action
+            && let Some(mut connection) = self.connections.remove(id)
+        {
+            connection.output.discard(&mut self.outputs);
         }
         Some(action)
     }
@@ -400,6 +415,12 @@ impl Core {
     /// A new holder of a slot: any number but zero.
     fn new_generation(&mut self) -> u32 {
         self.rng.next_u32().max(1)
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// How many names are registered, connections open, and bytes of blocks in use.

@@ -88,6 +88,8 @@ impl Core {
         }
         let refused = if self.changing.contains_key(&slot) {
             Some(Refusal(ErrorCode::Busy, "another change of this name is under way"))
+        } else if self.changing.len() >= self.limits.roll_overs_max {
+            Some(Refusal(ErrorCode::Busy, "too many names change at the moment"))
         } else if self.store_is_failing() {
             Some(STORE_FAILED)
         } else {

@@ -26,6 +26,8 @@ const HEAD_BYTES: usize = HEADER_BYTES + 12;
 pub(super) struct Watches {
     by_slot: HashMap<u32, Watched>,
     by_connection: HashMap<ConnId, Vec<u32>>,
+    /// How many there are in all.
+    count: usize,
 }
 
 /// One name that is watched.
@@ -46,6 +48,7 @@ impl Watches {
     }
 
     fn add(&mut self, id: ConnId, slot: u32, state: State) {
+        self.count += 1;
         self.by_connection.entry(id).or_default().push(slot);
         self.by_slot.entry(slot).or_default().watchers.push((id, state));
     }
@@ -59,7 +62,9 @@ impl Watches {
 
     fn forget_watcher(&mut self, id: ConnId, slot: u32) {
         if let Some(watched) = self.by_slot.get_mut(&slot) {
+            let before = watched.watchers.len();
             watched.watchers.retain(|(watcher, _)| *watcher != id);
+            self.count -= before - watched.watchers.len();
             if watched.watchers.is_empty() {
                 self.by_slot.remove(&slot);
             }
@@ -137,7 +142,7 @@ impl Core {
         let is_full = |slot: &u32| {
             self.watches.by_slot.get(slot).is_some_and(|watched| watched.watchers.len() >= WATCHERS_MAX)
         };
-        if new.iter().any(is_full) {
+        if self.watches.count + new.len() > self.limits.watches_in_all_max || new.iter().any(is_full) {
             return Err((ErrorCode::Busy, "too many connections watch one of these names"));
         }
         for slot in new {
@@ -208,6 +213,7 @@ impl Core {
     /// A name is nobody's any more: who watched it is told at once, and does no longer.
     pub(super) fn tell_gone(&mut self, slot: u32, name: Name) {
         let Some(watched) = self.watches.by_slot.remove(&slot) else { return };
+        self.watches.count -= watched.watchers.len();
         for (id, _) in watched.watchers {
             if let Some(slots) = self.watches.by_connection.get_mut(&id) {
                 slots.retain(|other| *other != slot);

@@ -19,10 +19,13 @@ pub(crate) const LARGE_BLOCK_BYTES: usize = 64 * 1024;
 /// Blocks of each size that are kept for reuse when nobody needs them.
 const SPARE_BLOCKS_MAX: usize = 64;
 
+/// What those take.
+pub(crate) const SPARE_BYTES_MAX: usize = SPARE_BLOCKS_MAX * (SMALL_BLOCK_BYTES + LARGE_BLOCK_BYTES);
+
 const _: () = assert!(LARGE_BLOCK_BYTES >= FRAME_BYTES_MAX);
 
 /// All rings' memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pool {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,

@@ -87,7 +87,7 @@ impl Core {
         let room = self.lanes < self.limits.lanes_max;
         let per_name_max = self.limits.lanes_per_name_max;
         let lanes = &mut self.users.at(slot)?.activate().lanes;
-        let may_grow = room && lanes.len() < per_name_max;
+        let may_grow = lanes.len() < per_name_max && (room || lanes.len() == 0);
         self.lanes += usize::from(may_grow && !is_known);
         lanes.open(lane, id, now_ms, may_grow)
     }
@@ -118,6 +118,9 @@ impl Core {
         let share = share.unwrap_or_default();
         if share.messages >= limits.share_messages_max || share.bytes + frame_bytes > limits.share_bytes_max {
             return Err(ErrorCode::ShareFull);
+        }
+        if share.messages == 0 && !self.may_share() {
+            return Err(ErrorCode::Busy);
         }
         Ok(())
     }

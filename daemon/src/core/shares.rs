@@ -43,6 +43,11 @@ impl Shares {
         }
     }
 
+    /// Of how many senders something waits.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -64,7 +64,7 @@ impl Core {
         }
         // A reader who is slower than the disk gets the rest from there: memory is for the others.
         let rest = if receiver.is_some() && mailbox.written_at < mailbox.safe_at {
-            mailbox.take_back_unwritten()
+            self.with_mailbox(slot, Mailbox::take_back_unwritten).unwrap_or_default()
         } else {
             Vec::new()
         };

@@ -38,6 +38,16 @@ impl Timers {
         self.0.push(Reverse((at_ms, timer)));
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets those that are not wanted any more.
+    pub(crate) fn retain(&mut self, is_wanted: impl Fn(&Timer) -> bool) {
+        self.0.retain(|Reverse((_, timer))| is_wanted(timer));
+        self.0.shrink_to_fit();
+    }
+
     pub(crate) fn next_ms(&self) -> Option<u64> {
         self.0.peek().map(|Reverse((at_ms, _))| *at_ms)
     }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::limits::constants;
+
+constants! {
 /// Most one-time prekeys in a batch. A larger one is refused as a bad batch.
 pub const BATCH_KEYS_MAX: usize = 16;
 
@@ -54,3 +57,4 @@ pub const DAMAGED_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The deepest tree of a damaged database that is followed; what is below is given up.
 pub const DAMAGED_TREE_DEPTH_MAX: usize = 32;
+}

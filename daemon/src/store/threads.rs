@@ -5,7 +5,7 @@
 //! `committer`, `reading`).
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs::File,
     io, mem,
     sync::{
@@ -57,6 +57,8 @@ struct Queues {
     /// A read failed: the engine has to be reopened.
     failure: Option<StoreError>,
     stopping: bool,
+    /// How many of `commits` there may be before acknowledgements are looked at that later ones supersede.
+    sweep_at: usize,
     /// The committing thread waits and is to be woken. It saves a system call per request that it does not.
     committer_waits: bool,
 }
@@ -112,6 +114,7 @@ impl StoreHandle {
         let first = queues.commits.is_empty();
         queues.urgent += usize::from(urgent);
         queues.commits.push_back(request);
+        queues.forget_superseded();
         if first {
             queues.since = Some(Instant::now());
         }
@@ -265,6 +268,24 @@ pub fn next_batch(commits: &mut VecDeque<Request>) -> Vec<Request> {
 }
 
 impl Queues {
+    /// While a disk hangs, acknowledgements go on: of each mailbox the last one is kept. Like any, it says how far the
+    /// mailbox is acknowledged and what is left in it.
+    fn forget_superseded(&mut self) {
+        if self.commits.len() <= self.sweep_at.max(2 * BATCH_REQUESTS_MAX) {
+            return;
+        }
+        let mut said = HashSet::new();
+        let mut kept: VecDeque<_> = VecDeque::new();
+        while let Some(request) = self.commits.pop_back() {
+            match request {
+                Request::Acked { slot, .. } if !said.insert(slot) => {}
+                request => kept.push_front(request),
+            }
+        }
+        self.commits = kept;
+        self.sweep_at = 2 * self.commits.len();
+    }
+
     fn take_batch(&mut self, now: Instant) -> Vec<Request> {
         let batch = next_batch(&mut self.commits);
         self.urgent -= batch.iter().filter(|request| request.is_urgent()).count();

@@ -133,6 +133,7 @@ impl World {
             self.turn();
             assert!(self.turns - start < 200_000, "the relay spins");
         }
+        assert!(self.core.accounts_fit(), "memory is accounted for");
     }
 
     /// Lets `ms` go by, stopping at each of the relay's deadlines.

@@ -1,0 +1,207 @@
+//! Memory that all connections share, and who has to do without when it is used up.
+//!
+//! Owns: accounts of output, of backlogs in memory, of deliveries and of deadlines, and what happens at each one's
+//! limit. What the sum of all limits is: `ceiling`.
+
+use std::collections::VecDeque;
+
+use super::mailbox::{Mailbox, Replay};
+use super::timers::Timer;
+use super::{ConnId, Core};
+use crate::limits::{DEADLINES_SWEPT_AT, DELIVERIES_ALWAYS};
+use crate::reason::Reason;
+
+/// Entries for which an empty list of deliveries keeps its memory.
+const DELIVERIES_KEPT: usize = 8;
+
+/// How often the pairs of mailboxes and senders are counted at most, milliseconds.
+const SHARES_COUNTED_MS: u64 = 1_000;
+
+/// What is used of the memory that is shared.
+#[derive(Debug, Default)]
+pub(super) struct Budgets {
+    /// Frames that are delivered and not acknowledged.
+    pub(super) deliveries: usize,
+    /// Bytes of backlogs that are in memory, or were asked for.
+    pub(super) replay_bytes: usize,
+    /// Slots whose backlog waits for room.
+    to_replay: VecDeque<u32>,
+    /// Pairs of a mailbox and a sender, at most: those that are over are counted only now and then.
+    shares: usize,
+    /// When they may be counted again.
+    shares_after_ms: u64,
+    /// Deadlines at which those of who is gone are swept out.
+    sweep_at: usize,
+}
+
+impl Core {
+    /// Does something with a mailbox, and keeps the account of deliveries.
+    pub(super) fn with_mailbox<T>(&mut self, slot: u32, act: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
+        let mailbox = self.users.at(slot)?.mailbox()?;
+        let before = mailbox.deliveries.len();
+        let value = act(mailbox);
+        let after = mailbox.deliveries.len();
+        self.budgets.deliveries = self.budgets.deliveries + after - before;
+        // What was many once must not keep the memory of many.
+        let capacity = mailbox.deliveries.capacity();
+        if capacity > 2 * after + DELIVERIES_KEPT && after < before {
+            mailbox.deliveries.shrink_to(after + after / 2);
+        }
+        Some(value)
+    }
+
+    /// How many deliveries a mailbox may have that has `present` ones.
+    pub(super) fn deliveries_max(&self, present: usize) -> usize {
+        let room = self.limits.deliveries_in_all_max.saturating_sub(self.budgets.deliveries);
+        (present + room).max(DELIVERIES_ALWAYS)
+    }
+
+    /// Whether one more sender may have something waiting in a mailbox that has nothing of them.
+    pub(super) fn may_share(&mut self) -> bool {
+        if self.budgets.shares >= self.limits.shares_max
+            && self.budgets.shares_after_ms <= self.now.monotonic_ms
+        {
+            self.budgets.shares_after_ms = self.now.monotonic_ms + SHARES_COUNTED_MS;
+            let slots = 0..self.users.slots();
+            let mailboxes = slots.filter_map(|slot| self.users.mailbox(slot));
+            self.budgets.shares = mailboxes.map(|mailbox| mailbox.shares.len()).sum();
+        }
+        let may = self.budgets.shares < self.limits.shares_max;
+        self.budgets.shares += usize::from(may);
+        may
+    }
+
+    /// Bytes that a backlog may take which is asked for.
+    fn asked_bytes(&self) -> usize {
+        self.limits.replay_bytes + self.limits.append_bytes_max
+    }
+
+    /// Changes what is under way with a backlog, and keeps the account of their memory.
+    pub(super) fn set_replay(&mut self, slot: u32, replay: Replay) {
+        let asked_bytes = self.asked_bytes();
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        let before = mailbox.replay.memory(asked_bytes);
+        mailbox.replay = replay;
+        let after = mailbox.replay.memory(asked_bytes);
+        self.budgets.replay_bytes = self.budgets.replay_bytes + after - before;
+    }
+
+    /// Whether there is room for another backlog. One at a time always has it.
+    fn has_room_to_replay(&self) -> bool {
+        let used = self.budgets.replay_bytes;
+        used == 0 || used + self.asked_bytes() <= self.limits.replay_bytes_in_all_max
+    }
+
+    /// Whether this slot's backlog may be asked for now; if not, it is looked at again when there is room.
+    pub(super) fn may_replay(&mut self, slot: u32) -> bool {
+        if self.has_room_to_replay() {
+            return true;
+        }
+        if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox())
+            && !std::mem::replace(&mut mailbox.replay_queued, true)
+        {
+            self.budgets.to_replay.push_back(slot);
+        }
+        false
+    }
+
+    /// A backlog can't go on at the moment: its memory is for those who wait for some.
+    pub(super) fn yield_replay(&mut self, slot: u32) {
+        if !self.budgets.to_replay.is_empty() {
+            self.set_replay(slot, Replay::Idle);
+        }
+    }
+
+    /// Whether somebody waits for a backlog who can have it.
+    pub(super) fn can_replay(&self) -> bool {
+        !self.budgets.to_replay.is_empty() && self.has_room_to_replay()
+    }
+
+    /// Lets as many ask for their backlogs as there is room for.
+    pub(super) fn wake_replays(&mut self) {
+        let free = self.limits.replay_bytes_in_all_max.saturating_sub(self.budgets.replay_bytes);
+        for _ in 0..(free / self.asked_bytes().max(1)).max(usize::from(self.budgets.replay_bytes == 0)) {
+            let Some(slot) = self.budgets.to_replay.pop_front() else { return };
+            if let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
+                mailbox.replay_queued = false;
+            }
+            self.touch(slot);
+        }
+    }
+
+    /// Closes who leaves output unread, the longest first, where all output takes too much memory.
+    pub(super) fn shed_output(&mut self) {
+        if self.outputs.in_use_bytes() <= self.limits.output_bytes_in_all_max {
+            return;
+        }
+        let target = self.limits.output_bytes_in_all_max / 4 * 3;
+        let mut unread: Vec<_> = self
+            .connections
+            .ids()
+            .into_iter()
+            .filter_map(|id| self.connections.get(id).map(|connection| (connection, id)))
+            .filter(|(connection, _)| connection.output.capacity() > 0 && !connection.close_queued)
+            // Who has not been written to since there was output has not left it unread.
+            .map(|(connection, id)| (!connection.slow_reader_set, connection.progress_ms, id))
+            .collect();
+        unread.sort_unstable();
+        for (_, _, id) in unread {
+            if self.outputs.in_use_bytes() <= target {
+                return;
+            }
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.output.discard(&mut self.outputs);
+            }
+            self.close(id, Reason::OutputMemoryFull);
+        }
+    }
+
+    /// Forgets deadlines of what is gone.
+    pub(super) fn sweep_timers(&mut self) {
+        if self.timers.len() <= self.budgets.sweep_at.max(DEADLINES_SWEPT_AT) {
+            return;
+        }
+        let Self { timers, connections, .. } = self;
+        timers.retain(|timer| match timer {
+            Timer::Login(id) | Timer::Keepalive(id) | Timer::SlowReader(id) | Timer::Linger(id) => {
+                connections.get(*id).is_some()
+            }
+            Timer::AckWait(_) | Timer::Presence(_) | Timer::StoreRetry | Timer::Stop => true,
+        });
+        self.budgets.sweep_at = 2 * self.timers.len();
+    }
+
+    /// The host has no room for this connection's begun frame, which has been on its way for longest.
+    pub fn handle_surplus(&mut self, id: ConnId) {
+        let text = "no room for frames that come so slowly";
+        self.end(id, e2e_protocol::wire::ErrorCode::Busy, text);
+    }
+
+    /// Whether the accounts are what a count says; for tests.
+    #[must_use]
+    pub fn accounts_fit(&mut self) -> bool {
+        let asked_bytes = self.asked_bytes();
+        let (mut deliveries, mut replay_bytes) = (0, 0);
+        for slot in 0..self.users.slots() {
+            if let Some(mailbox) = self.users.mailbox(slot) {
+                deliveries += mailbox.deliveries.len();
+                replay_bytes += mailbox.replay.memory(asked_bytes);
+            }
+        }
+        let ids = self.connections.ids();
+        let outputs = ids.iter().filter_map(|id| self.connections.get(*id));
+        let output_bytes: usize = outputs.map(|connection| connection.output.capacity()).sum();
+        (deliveries, replay_bytes, output_bytes)
+            == (self.budgets.deliveries, self.budgets.replay_bytes, self.outputs.in_use_bytes())
+    }
+}
+
+impl Replay {
+    fn memory(&self, asked_bytes: usize) -> usize {
+        match self {
+            Self::Idle | Self::Failed => 0,
+            Self::Asked { .. } => asked_bytes,
+            Self::Loaded { bytes, .. } => bytes.capacity(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The most memory that a configuration can use.
+//!
+//! Owns: the formula. Each line is what a limit allows of something, times what one costs; the sum, and a quarter for the
+//! allocator, is the ceiling. docs/protection.md explains the lines, and a test floods the real relay and looks at it from
+//! outside. Must not know what happens at a limit.
+
+use std::mem::size_of;
+
+use e2e_protocol::ids::{Name, Uid};
+use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, FRAME_BYTES_MAX};
+
+use super::connection::{Connection, PendingProof};
+use super::lane::LaneState;
+use super::mailbox::Delivery;
+use super::rates::Act;
+use super::ring::SPARE_BYTES_MAX;
+use super::shares::Share;
+use super::timers::Timer;
+use super::users::{Active, User};
+use super::{Action, ConnId, Told};
+use crate::event_loop::SOCKET_BYTES;
+use crate::limits::{
+    DEADLINES_SWEPT_AT, DELIVERIES_ALWAYS, Limits, PARTIAL_CAPACITY_MAX, PARTING_MAX, POOLED_BUFFERS_MAX,
+    READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
+};
+use crate::store::StoredUser;
+use crate::store::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, ENGINE_CACHE_BYTES};
+
+/// One line: what it is for, and its bytes.
+pub type Line = (&'static str, u64);
+
+/// The program, its libraries, its threads' stacks and the engine's own state, bytes.
+const AT_REST: usize = 12 * 1024 * 1024;
+/// A list grows by doubling, so that half of it may be unused.
+const LIST: usize = 2;
+/// Places that the smallest list or hash table has.
+const SMALL_LIST: usize = 4;
+/// Bytes that a hash table has for each entry, beside the entry.
+const HASHED: usize = 1;
+/// Bytes that a tree has for each entry, beside the entry.
+const TREE: usize = 16;
+/// What a request to the directory takes at most, with its answer: a PUBLISH of both parts, or the keys of a name.
+const REQUEST_BYTES: usize = 3 * 4_096;
+/// What is answered to the bytes that are read in one turn, before anybody looks at the sum: a LOOKUP of 41 bytes gets an
+/// ENTRY of up to 101.
+const ANSWERS_PER_BYTE: usize = 3;
+/// A request in the store's queue, with what its changes take until they are committed.
+const STORE_REQUEST_BYTES: usize = 1_024;
+/// How often the bytes of a batch are in memory at once: in the requests, in chunks, in the changes, and in the engine's pages
+/// as they were and as they will be.
+const BATCH_COPIES: usize = 6;
+
+/// What each part of the relay takes at most.
+#[must_use]
+pub fn lines(limits: &Limits) -> Vec<Line> {
+    let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    // A hash table is a power of two of places, of which at most seven eighths are used.
+    let hashed = |entry: usize| (entry + HASHED) * LIST * 8 / 7;
+    let name = LIST * (size_of::<Option<User>>() + size_of::<StoredUser>())
+        + hashed(size_of::<(Name, u32)>())
+        + size_of::<Active>()
+        + size_of::<LaneState>()
+        + SMALL_LIST * (size_of::<(Uid, Share)>() + HASHED)
+        + limits.expired_ahead_max * LIST * size_of::<u64>();
+    let watch =
+        hashed(size_of::<(u32, [usize; 4])>()) + hashed(size_of::<(ConnId, Vec<u32>)>()) + SMALL_LIST * 32;
+    let block = LIST * size_of::<(u32, u32)>() + TREE + hashed(size_of::<(u32, usize)>());
+    let of_address = hashed(size_of::<(u128, [usize; 8])>()) + LIST * size_of::<(u64, ConnId)>() + 64 + TREE;
+    let connection = LIST * (size_of::<(u32, Option<Connection>)>() + SOCKET_BYTES)
+        + of_address
+        + 4 * LIST * LIST * size_of::<(u64, Timer)>()
+        + 4 * LIST * size_of::<ConnId>()
+        + LIST * size_of::<Action>();
+    let delivery = LIST * size_of::<Delivery>() + size_of::<Delivery>();
+    let deliveries = limits.deliveries_in_all_max + DELIVERIES_ALWAYS * limits.connections_max;
+    let rate = hashed(size_of::<(Act, u64)>()) + LIST * size_of::<Act>();
+    let appended = limits.store_in_flight_bytes_max + limits.append_bytes_max;
+    vec![
+        ("the program at rest", bytes(AT_REST)),
+        ("names, each with a mailbox and a lane", bytes(limits.names_max * name)),
+        (
+            "watches, blocks and shares of mailboxes",
+            bytes(
+                limits.watches_in_all_max * watch
+                    + limits.blocks_in_all_max * block
+                    + limits.shares_max * hashed(size_of::<(Uid, Share)>()),
+            ),
+        ),
+        ("further lanes", bytes(limits.lanes_max * size_of::<LaneState>())),
+        ("messages in memory", bytes(limits.ring_bytes_max + SPARE_BYTES_MAX)),
+        ("connections", bytes(limits.connections_max * connection)),
+        (
+            "logins under way",
+            bytes(
+                limits.connections_before_login_max
+                    * (size_of::<PendingProof>() + 2 * BODY_BYTES_BEFORE_LOGIN_MAX),
+            ),
+        ),
+        ("sockets that part", bytes(PARTING_MAX * 64)),
+        (
+            "begun frames",
+            bytes(
+                limits.partial_bytes_in_all_max
+                    + (POOLED_BUFFERS_MAX + 1) * PARTIAL_CAPACITY_MAX
+                    + READ_BUFFER_BYTES,
+            ),
+        ),
+        (
+            "output",
+            bytes(
+                limits.output_bytes_in_all_max
+                    + LIST * ANSWERS_PER_BYTE * READ_BYTES_PER_TURN
+                    + limits.requests_max * FRAME_BYTES_MAX
+                    + POOLED_BUFFERS_MAX * 4 * FRAME_BYTES_MAX,
+            ),
+        ),
+        (
+            "backlogs on their way",
+            bytes(limits.replay_bytes_in_all_max + LIST * (limits.replay_bytes + limits.append_bytes_max)),
+        ),
+        ("deliveries without an acknowledgement", bytes(deliveries * delivery)),
+        ("rates", bytes(limits.rates_max * rate)),
+        ("deadlines", bytes(LIST * DEADLINES_SWEPT_AT * size_of::<(u64, Timer)>())),
+        ("requests to the directory", bytes(limits.requests_max * REQUEST_BYTES)),
+        (
+            "roll-overs",
+            bytes(
+                limits.roll_overs_max * (REQUEST_BYTES + limits.held_notices_max * size_of::<Told>() * LIST),
+            ),
+        ),
+        ("appends on their way to the disk", bytes(appended)),
+        (
+            "the store's batch and cache",
+            bytes(
+                BATCH_COPIES * BATCH_BYTES_MAX
+                    + BATCH_REQUESTS_MAX * STORE_REQUEST_BYTES
+                    + LIST * ENGINE_CACHE_BYTES,
+            ),
+        ),
+        ("acknowledgements for the store", bytes(limits.names_max * 3 * 64)),
+    ]
+}
+
+/// The sum of all lines, and a quarter more: what the allocator needs for itself and can't give back in between.
+#[must_use]
+pub fn bytes_max(limits: &Limits) -> u64 {
+    let sum: u64 = lines(limits).iter().map(|(_, bytes)| bytes).sum();
+    sum / 4 * 5
+}
