@@ -154,6 +154,7 @@ impl EventLoop {
             while let Some(completion) = store.try_completion() {
                 self.core.handle_completion(completion);
             }
+            self.core.set_disk_low(store.disk_is_low());
             self.core.end_turn();
             for id in writable {
                 self.write(id);

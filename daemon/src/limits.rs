@@ -135,6 +135,9 @@ limits! {
     offer_bytes: u64 = 128 * 1024;
     /// After the store failed, for so long, what needs it is refused STORE_FAILED untried.
     store_retry_ms: u64 = 1_000;
+    /// Free bytes on the state directory's disk, or a sixteenth of it if that is less. Below, what is new is refused
+    /// STORE_FAILED: messages for who is away, names, prekeys. What was accepted is still stored, in this reserve.
+    disk_floor_bytes: u64 = 64 * 1024 * 1024;
     /// Lanes that are remembered for one name; the longest unused is forgotten first.
     lanes_per_name_max: usize = 16;
     /// Lanes that are remembered in all. Above, those of a user who is not connected are forgotten; else one's

@@ -74,6 +74,7 @@ fn unit(name: &str) -> &'static str {
         ("who_count", "names"),
         ("presence", "names"),
         ("salvages", "times"),
+        ("share", "parts"),
         ("depth", "levels"),
         ("registrations", "names"),
         ("connections", "connections"),

@@ -119,6 +119,7 @@ fn run(options: &Options) -> Result<(), Failure> {
             log::error!("the store cannot wake the loop: {error}");
         }
     };
+    let store = store.with_disk_floor(&options.state_directory, options.limits.disk_floor_bytes);
     let mut store = store.start(notify).map_err(io_failure)?;
     log::info!(
         "e2e-relayd {} on {}: {names} names, {queued} stored messages in {}",

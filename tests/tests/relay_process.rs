@@ -350,7 +350,7 @@ struct SmallDisk {
 
 impl SmallDisk {
     /// `None`, having said so, where that needs rights that the test doesn't have.
-    fn start(directory: &Directory, kib: u32) -> Option<Self> {
+    fn start(directory: &Directory, kib: u32, floor_bytes: u64) -> Option<Self> {
         if !private_mounts() {
             println!("skipped: mounting a tmpfs in a private mount namespace needs root and unshare");
             return None;
@@ -364,7 +364,9 @@ impl SmallDisk {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", &script]).arg(binary("e2e-relayd"));
         // The ready file lies beside the state, on the small disk: name another one.
-        let relay = Relay::start_elsewhere(command, &mount.join("state"), directory.path(), &[]);
+        let floor = format!("disk_floor_bytes={floor_bytes}");
+        let relay =
+            Relay::start_elsewhere(command, &mount.join("state"), directory.path(), &["--limit", &floor]);
         let state = PathBuf::from(format!("/proc/{}/root{}", relay.id(), mount.join("state").display()));
         Some(Self { relay, state })
     }
@@ -373,7 +375,7 @@ impl SmallDisk {
 #[test]
 fn refuses_to_store_on_a_full_disk_and_loses_nothing() {
     let directory = Directory::new();
-    let Some(disk) = SmallDisk::start(&directory, 6 * 1024) else { return };
+    let Some(disk) = SmallDisk::start(&directory, 6 * 1024, 1) else { return };
     let mut disk = disk;
     let address = disk.relay.address();
     let (mut alice, _) = Raw::login(address, "alice", Purpose::Register, Receive::No);
@@ -442,7 +444,7 @@ fn refuses_to_store_on_a_full_disk_and_loses_nothing() {
 #[test]
 fn stores_again_once_there_is_room() {
     let directory = Directory::new();
-    let Some(disk) = SmallDisk::start(&directory, 8 * 1024) else { return };
+    let Some(disk) = SmallDisk::start(&directory, 8 * 1024, 1) else { return };
     let address = disk.relay.address();
     let (mut alice, alices) = Raw::login(address, "alice", Purpose::Register, Receive::No);
     // Somebody else's file takes the rest of the disk.
@@ -474,6 +476,73 @@ fn stores_again_once_there_is_room() {
     let (mut reader, welcome) = Raw::login(address, "alice", Purpose::Login, RECEIVE);
     assert!(welcome.queued >= stored, "{} of {stored}", welcome.queued);
     reader.next_delivery();
+}
+
+#[test]
+fn keeps_a_reserve_on_the_disk_for_what_it_accepted() {
+    const FLOOR: u64 = 2 * 1024 * 1024;
+    let directory = Directory::new();
+    let Some(disk) = SmallDisk::start(&directory, 32 * 1024, FLOOR) else { return };
+    let address = disk.relay.address();
+    let (mut alice, _) = Raw::login(address, "alice", Purpose::Register, Receive::No);
+    let (bob, bobs) = Raw::login(address, "bob", Purpose::Register, RECEIVE);
+    let away = Raw::login(address, "away", Purpose::Register, Receive::No).1.uid;
+    let (mut reader, readers) = Raw::login(address, "reader", Purpose::Register, RECEIVE);
+    // Somebody else's file leaves three quarters of the floor.
+    let ballast = disk.state.join("../ballast");
+    let file = fs::File::create(&ballast).unwrap();
+    let free = || {
+        let output = run(Command::new("stat").args(["-f", "-c", "%a %S"]).arg(&disk.state));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().map(|field| field.parse::<u64>().unwrap()).product::<u64>()
+    };
+    let mut written = 0;
+    while free() > FLOOR * 3 / 4 {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[1; 65_536], written).unwrap();
+        written += 65_536;
+    }
+    drop(file);
+    let mut number = 0;
+    let mut to_away = |alice: &mut Raw| {
+        number += 1;
+        alice.send(&send_frame(away, Lane(1), number, b"for who is away"));
+        let results = loop {
+            let results = alice.next_results();
+            if results.lane == Lane(1) {
+                break results;
+            }
+        };
+        (results.code, results.reason)
+    };
+    let refused = (ResultCode::Refused, Code::from(ErrorCode::StoreFailed));
+    e2e_tests::process::wait_for("the relay to see it", || (to_away(&mut alice) == refused).then_some(()));
+    // What is live goes on; what was accepted so, and is not acknowledged, is stored in the reserve.
+    alice.send(&send_frame(readers.uid, Lane(2), 1, b"live"));
+    let delivery = reader.next_delivery();
+    reader.acknowledge(delivery.routing.sequence, 1);
+    assert_eq!(Ledger::new(Lane(2)).wait_for_final(&mut alice, 1), ResultCode::Collected);
+    alice.send(&send_frame(bobs.uid, Lane(3), 1, b"not acknowledged"));
+    assert_eq!(Ledger::new(Lane(3)).wait_for_first(&mut alice, 1), ResultCode::Stored);
+    drop(bob);
+    // No new names, but those that are known come in, and take what is theirs off the disk.
+    let mut raw = Raw::connect(address);
+    let late = raw.log_in(identity(), "late", Purpose::Register, Receive::No, None);
+    assert_eq!(late, Err(ErrorCode::StoreFailed.into()));
+    let (mut bob, welcome) = Raw::login(address, "bob", Purpose::Login, RECEIVE);
+    assert_eq!(welcome.queued, 1);
+    let delivery = bob.next_delivery();
+    bob.acknowledge(delivery.routing.sequence, 1);
+    bob.ping();
+    drop(bob);
+    assert_eq!(Raw::login(address, "bob", Purpose::Login, RECEIVE).1.queued, 0);
+    assert_eq!(to_away(&mut alice), refused);
+    assert!(disk.relay.log().contains("nothing new is taken until there is room"), "{}", disk.relay.log());
+    // With room, everything is as before.
+    fs::remove_file(&ballast).unwrap();
+    e2e_tests::process::wait_for("the relay to store again", || {
+        (to_away(&mut alice).0 == ResultCode::Stored).then_some(())
+    });
+    assert!(Raw::connect(address).log_in(identity(), "late", Purpose::Register, Receive::No, None).is_ok());
 }
 
 #[test]

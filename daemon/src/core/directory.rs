@@ -132,8 +132,13 @@ impl Core {
         if !moduli.all(|modulus| check_modulus(modulus).is_ok()) {
             return self.push_error(id, ErrorCode::BadBundle, publish.request, "not a modulus of RSA-2048");
         }
-        if self.store_is_failing() {
-            return self.push_error(id, ErrorCode::StoreFailed, publish.request, "the relay's disk failed");
+        if !self.takes_new() {
+            return self.push_error(
+                id,
+                ErrorCode::StoreFailed,
+                publish.request,
+                "the relay's disk failed or is full",
+            );
         }
         if self.is_changing_hands(slot) {
             return self.push_error(id, ErrorCode::Busy, publish.request, "the name is changing hands");

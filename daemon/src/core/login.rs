@@ -145,7 +145,7 @@ impl Core {
     }
 
     fn register(&mut self, id: ConnId, proof: &PendingProof, claimed: Fingerprint) -> Result<(), Refusal> {
-        if self.store_is_failing() {
+        if !self.takes_new() {
             return Err(refusal(ErrorCode::StoreFailed, "the relay cannot store names at the moment"));
         }
         const FULL: Refusal = Refusal(ErrorCode::DirectoryFull, 0, "the relay has no room for another name");

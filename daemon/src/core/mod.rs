@@ -144,6 +144,8 @@ pub struct Core {
     store_in_flight_bytes: usize,
     /// The store failed: until then nothing new is given to it.
     store_failing_until_ms: Option<u64>,
+    /// The disk has too little room for anything new.
+    disk_is_low: bool,
     lanes: usize,
     /// Where the search for lanes to forget goes on.
     lane_hand: u32,
@@ -191,6 +193,7 @@ impl Core {
             next_token: 0,
             store_in_flight_bytes: 0,
             store_failing_until_ms: None,
+            disk_is_low: false,
             lanes: 0,
             lane_hand: 0,
             stopping: None,
@@ -397,6 +400,17 @@ impl Core {
     fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
+    }
+
+    /// Whether the disk has room for what is new, from now on; it has until this is said otherwise. What was accepted is
+    /// given to the store in any case.
+    pub fn set_disk_low(&mut self, is_low: bool) {
+        self.disk_is_low = is_low;
+    }
+
+    /// Whether messages, names and prekeys that have to be stored can be accepted.
+    fn takes_new(&self) -> bool {
+        !self.disk_is_low && !self.store_is_failing()
     }
 
     fn store_is_failing(&self) -> bool {

@@ -59,7 +59,7 @@ impl Core {
         if self.is_changing_hands(recipient.slot()) {
             return Err(ErrorCode::Busy);
         }
-        if !receiving && self.store_is_failing() {
+        if !receiving && !self.takes_new() {
             return Err(ErrorCode::StoreFailed);
         }
         let relay_ms = self.now.relay_ms;

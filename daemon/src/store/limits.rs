@@ -57,4 +57,10 @@ pub const DAMAGED_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The deepest tree of a damaged database that is followed; what is below is given up.
 pub const DAMAGED_TREE_DEPTH_MAX: usize = 32;
+
+/// How long what the file system said of its free space is believed.
+pub const DISK_LOOK_WAIT: Duration = Duration::from_secs(1);
+
+/// The floor of free space is at most one so many-th part of the file system, so that a small one can be used too.
+pub const DISK_FLOOR_SHARE: u64 = 16;
 }

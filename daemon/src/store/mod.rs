@@ -23,6 +23,7 @@ mod redb_engine;
 mod request;
 mod salvage;
 mod snapshot;
+mod space;
 mod threads;
 
 pub use batch::{Applied, Failure, apply_batch};

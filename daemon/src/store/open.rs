@@ -16,6 +16,7 @@ use super::{
     records,
     salvage::{self, SalvageError},
     snapshot::LoadError,
+    space::Space,
 };
 
 /// The file that holds everything.
@@ -26,9 +27,11 @@ const LOCK: &str = "lock";
 
 /// An open store, not yet started.
 pub struct Store {
-    engine: Arc<dyn Engine>,
-    clock: u64,
-    lock: Option<File>,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) clock: u64,
+    /// Held as long as the directory is in use.
+    pub(super) lock: Option<File>,
+    pub(super) space: Option<Space>,
 }
 
 impl Store {
@@ -91,7 +94,15 @@ impl Store {
         now: u64,
     ) -> Result<(Self, Snapshot), LoadError> {
         let snapshot = Snapshot::load(&*engine, randomness, now)?;
-        Ok((Self { engine, clock: snapshot.clock, lock: None }, snapshot))
+        Ok((Self { engine, clock: snapshot.clock, lock: None, space: None }, snapshot))
+    }
+
+    /// Watches the free space of this directory: [`StoreHandle::disk_is_low`] says when it is below `floor_bytes`, or
+    /// below a share of its file system ([`super::limits::DISK_FLOOR_SHARE`]).
+    #[must_use]
+    pub fn with_disk_floor(mut self, directory: &Path, floor_bytes: u64) -> Self {
+        self.space = Some(Space::new(directory.to_owned(), floor_bytes));
+        self
     }
 
     /// Starts the store's threads. `notify` is called from them once per batch of answers, and must not
@@ -100,7 +111,7 @@ impl Store {
     /// # Errors
     /// If the system gives no thread.
     pub fn start(self, notify: impl Fn() + Send + Sync + 'static) -> io::Result<StoreHandle> {
-        StoreHandle::start(&self.engine, self.clock, self.lock, notify)
+        StoreHandle::start(self, notify)
     }
 }
 

@@ -10,16 +10,17 @@ use std::{
     io, mem,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use super::{
-    Committer, Completion, Engine, Request, StoreError,
+    Committer, Completion, Engine, Request, Store, StoreError,
     limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX},
     reading,
+    space::Space,
 };
 
 /// What the event loop sees of the store. Dropped, it flushes and stops the threads, as
@@ -44,6 +45,7 @@ struct Shared {
     in_flight_bytes: AtomicUsize,
     /// The relay's clock as last observed, Unix milliseconds.
     clock: AtomicU64,
+    disk_is_low: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -64,13 +66,10 @@ struct Queues {
 }
 
 impl StoreHandle {
-    /// Starts the threads over `engine`, and lets go of `lock` when they have ended. `notify` is called by either thread after it has answered.
-    pub(super) fn start(
-        engine: &Arc<dyn Engine>,
-        clock: u64,
-        lock: Option<File>,
-        notify: impl Fn() + Send + Sync + 'static,
-    ) -> io::Result<Self> {
+    /// Starts the threads over a store, and lets go of its lock when they have ended. `notify` is called by either thread after it has answered.
+    pub(super) fn start(store: Store, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let Store { engine, clock, lock, mut space } = store;
+        let is_low = space.as_mut().is_some_and(|space| space.is_low(Instant::now()));
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             commits: Condvar::new(),
@@ -78,14 +77,15 @@ impl StoreHandle {
             completions: Mutex::default(),
             in_flight_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(clock),
+            disk_is_low: AtomicBool::new(is_low),
         });
         let (ready, threads) = (VecDeque::new(), Vec::new());
         let mut handle = Self { shared: Arc::clone(&shared), ready, threads, _lock: lock };
         let notify = Arc::new(notify);
         let (committer, commit_shared, commit_notify) =
-            (Committer::new(Arc::clone(engine)), Arc::clone(&shared), Arc::clone(&notify));
-        handle.spawn("store-commit", move || commit_loop(&commit_shared, committer, &*commit_notify))?;
-        let engine = Arc::clone(engine);
+            (Committer::new(Arc::clone(&engine)), Arc::clone(&shared), Arc::clone(&notify));
+        handle
+            .spawn("store-commit", move || commit_loop(&commit_shared, committer, space, &*commit_notify))?;
         handle.spawn("store-read", move || read_loop(&shared, &*engine, &*notify))?;
         Ok(handle)
     }
@@ -136,6 +136,12 @@ impl StoreHandle {
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
         self.shared.in_flight_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is too little room on the disk for anything new. What was accepted may still be stored.
+    #[must_use]
+    pub fn disk_is_low(&self) -> bool {
+        self.shared.disk_is_low.load(Ordering::Relaxed)
     }
 
     /// Carries out everything that is queued, stops the threads, and gives the answers not yet taken.
@@ -195,13 +201,17 @@ enum Step {
     /// A read failed with this.
     Fail(StoreError),
     Retry,
+    /// Look whether there is room again.
+    Look,
     Stop,
 }
 
-fn commit_loop(shared: &Shared, mut committer: Committer, notify: &dyn Fn()) {
+fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Space>, notify: &dyn Fn()) {
     let mut retry_at = None;
     loop {
-        match next_step(shared, retry_at) {
+        let look_after = space.as_ref().and_then(Space::look_after);
+        match next_step(shared, retry_at, look_after.map(|wait| Instant::now() + wait)) {
+            Step::Look => {}
             Step::Commit(requests) => {
                 let completions = committer.handle_batch(&requests, shared.clock());
                 let bytes = requests.iter().map(Request::payload_bytes).sum();
@@ -217,6 +227,10 @@ fn commit_loop(shared: &Shared, mut committer: Committer, notify: &dyn Fn()) {
             }
             Step::Stop => break,
         }
+        let is_low = space.as_mut().is_some_and(|space| space.is_low(Instant::now()));
+        if shared.disk_is_low.swap(is_low, Ordering::Relaxed) != is_low {
+            notify();
+        }
         retry_at = match committer.retry_after() {
             None => None,
             Some(wait) => retry_at.or_else(|| Some(Instant::now() + wait)),
@@ -230,7 +244,7 @@ fn commit_loop(shared: &Shared, mut committer: Committer, notify: &dyn Fn()) {
 }
 
 /// Waits until there is something to do.
-fn next_step(shared: &Shared, retry_at: Option<Instant>) -> Step {
+fn next_step(shared: &Shared, retry_at: Option<Instant>, look_at: Option<Instant>) -> Step {
     let mut queues = shared.lock();
     loop {
         if let Some(error) = queues.failure.take() {
@@ -245,8 +259,10 @@ fn next_step(shared: &Shared, retry_at: Option<Instant>) -> Step {
             return Step::Stop;
         } else if retry_at.is_some_and(|retry_at| retry_at <= now) {
             return Step::Retry;
+        } else if look_at.is_some_and(|look_at| look_at <= now) {
+            return Step::Look;
         }
-        let wake_at = [due, retry_at].into_iter().flatten().min();
+        let wake_at = [due, retry_at, look_at].into_iter().flatten().min();
         let wait = wake_at.map_or(Duration::MAX, |wake_at| wake_at - now);
         queues.committer_waits = true;
         (queues, _) = shared.commits.wait_timeout(queues, wait).unwrap_or_else(PoisonError::into_inner);
