@@ -74,7 +74,7 @@ fn unit(name: &str) -> &'static str {
         ("who_count", "names"),
         ("presence", "names"),
         ("salvages", "times"),
-        ("share", "parts"),
+        ("floor_part", "parts"),
         ("depth", "levels"),
         ("registrations", "names"),
         ("connections", "connections"),

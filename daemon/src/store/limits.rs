@@ -62,5 +62,5 @@ pub const DAMAGED_TREE_DEPTH_MAX: usize = 32;
 pub const DISK_LOOK_WAIT: Duration = Duration::from_secs(1);
 
 /// The floor of free space is at most one so many-th part of the file system, so that a small one can be used too.
-pub const DISK_FLOOR_SHARE: u64 = 16;
+pub const DISK_FLOOR_PART: u64 = 16;
 }

@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Watches the free space of this directory: [`StoreHandle::disk_is_low`] says when it is below `floor_bytes`, or
-    /// below a share of its file system ([`super::limits::DISK_FLOOR_SHARE`]).
+    /// below a share of its file system ([`super::limits::DISK_FLOOR_PART`]).
     #[must_use]
     pub fn with_disk_floor(mut self, directory: &Path, floor_bytes: u64) -> Self {
         self.space = Some(Space::new(directory.to_owned(), floor_bytes));

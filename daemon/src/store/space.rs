@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::limits::{DISK_FLOOR_SHARE, DISK_LOOK_WAIT};
+use super::limits::{DISK_FLOOR_PART, DISK_LOOK_WAIT};
 
 /// The file system of the state directory.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Space {
         // Where the file system does not say, it will say so when it is full.
         let Ok(system) = rustix::fs::statvfs(&self.directory) else { return self.is_low };
         let free = system.f_bavail.saturating_mul(system.f_frsize);
-        let floor = self.floor_bytes.min(system.f_blocks.saturating_mul(system.f_frsize) / DISK_FLOOR_SHARE);
+        let floor = self.floor_bytes.min(system.f_blocks.saturating_mul(system.f_frsize) / DISK_FLOOR_PART);
         let is_low = free < floor;
         if is_low && !self.is_low {
             let (free, floor) = (free / 1024, floor / 1024);

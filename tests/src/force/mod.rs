@@ -3,10 +3,16 @@
 //!
 //! Owns: the faults, the load, and the comparison of what senders were told with what arrived. Whoever was told STORED or
 //! COLLECTED of a message finds it at its recipient, and a recipient that remembers ids, as the specification
-//! asks of it, shows it once. How the two ends behave: `sender`, `receiver`.
+//! asks of it, shows it once. How the two ends behave: `sender`, `receiver`. Two more ordeals: the real client, in
+//! `clients`, and many stored messages, in `stored`.
 
+mod clients;
 mod receiver;
 mod sender;
+mod stored;
+
+pub use clients::{Killed, kill_clients};
+pub use stored::{Stored, restart_with};
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use e2e_tests::force::{Fault, Ordeal, endure};
+use e2e_tests::force::{Fault, Ordeal, endure, kill_clients, restart_with};
 use e2e_tests::process::Directory;
 
 fn main() -> ExitCode {
@@ -17,6 +17,13 @@ fn main() -> ExitCode {
     flags.optopt("", "kills", "SIGKILLs of the relay (default: 100)", "N");
     flags.optopt("", "pauses", "SIGSTOPs of the relay (default: 0)", "N");
     flags.optopt("", "cuts", "times that connections are cut in the middle of a frame (default: 0)", "N");
+    flags.optopt("", "stored", "instead: store N messages, SIGKILL, collect them", "N");
+    flags.optopt(
+        "",
+        "clients",
+        "instead: N rounds of the real client, in each of which somebody is killed",
+        "N",
+    );
     flags.optopt("", "calm", "between two faults, milliseconds, one to two times (default: 150)", "MS");
     flags.optopt("", "seed", "what chance decides (default: 1)", "SEED");
     flags.optflag("h", "help", "print this help and exit");
@@ -32,6 +39,20 @@ fn main() -> ExitCode {
         None => Ok(default),
         Some(text) => text.parse().map_err(|_| format!("--{name} is a number, not '{text}'")),
     };
+    let others = number("stored", 0).and_then(|stored| Ok((stored, number("clients", 0)?)));
+    match others {
+        Ok((0, 0)) => {}
+        Ok((0, rounds)) => {
+            println!("{}", kill_clients(rounds, 1).json());
+            return ExitCode::SUCCESS;
+        }
+        Ok((messages, _)) => {
+            let directory = Directory::new();
+            println!("{}", restart_with(messages, &directory.path().join("state")).json());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return usage_error(&error),
+    }
     match ordeal(number) {
         Ok(ordeal) => {
             let directory = Directory::new();
