@@ -131,6 +131,12 @@ limits! {
     deliveries_in_all_max: usize = 65_536;
     /// Messages of one mailbox that have expired behind one that is not acknowledged. Above, the rest waits for that.
     expired_ahead_max: usize = 32;
+    /// So often a part of the mailboxes of who is away is searched for messages whose time ran out.
+    expiry_interval_ms: u64 = 60_000;
+    /// Names that such a search looks at.
+    expiry_slots_max: u32 = 16_384;
+    /// Mailboxes that are read for it at once. Others wait for those.
+    expiry_reads_max: usize = 4;
     /// Bytes of live messages offered to a connection's socket at once.
     offer_bytes: u64 = 128 * 1024;
     /// After the store failed, for so long, what needs it is refused STORE_FAILED untried.

@@ -166,7 +166,7 @@ impl Core {
             Timer::Login(id) | Timer::Keepalive(id) | Timer::SlowReader(id) | Timer::Linger(id) => {
                 connections.get(*id).is_some()
             }
-            Timer::AckWait(_) | Timer::Presence(_) | Timer::StoreRetry | Timer::Stop => true,
+            Timer::AckWait(_) | Timer::Presence(_) | Timer::Expiry | Timer::StoreRetry | Timer::Stop => true,
         });
         self.budgets.sweep_at = 2 * self.timers.len();
     }

@@ -116,7 +116,10 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
         ),
         (
             "backlogs on their way",
-            bytes(limits.replay_bytes_in_all_max + LIST * (limits.replay_bytes + limits.append_bytes_max)),
+            bytes(
+                limits.replay_bytes_in_all_max
+                    + LIST * (limits.expiry_reads_max + 1) * (limits.replay_bytes + limits.append_bytes_max),
+            ),
         ),
         ("deliveries without an acknowledgement", bytes(deliveries * delivery)),
         ("rates", bytes(limits.rates_max * rate)),

@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// What left a mailbox waits no more.
-    fn give_back(&mut self, delivery: &Delivery) {
+    pub(super) fn give_back(&mut self, delivery: &Delivery) {
         if delivery.kind.is_charged() {
             self.users.give_back(delivery.sender, delivery.frame_bytes.into());
         }

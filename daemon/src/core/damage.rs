@@ -29,7 +29,7 @@ pub(super) struct Whole {
 }
 
 /// Checks each frame of a chunk: both its CRCs, and its sequence.
-fn whole_frames(chunk: &Chunk) -> Whole {
+pub(super) fn whole_frames(chunk: &Chunk) -> Whole {
     let mut whole = Whole::default();
     let (mut at, mut count, mut previous) = (0, 0_u32, None);
     while let Some(rest) = chunk.bytes.get(at..).filter(|rest| !rest.is_empty()) {

@@ -36,6 +36,7 @@ impl Core {
             }
             Timer::AckWait(slot) => self.check_ack_wait(slot),
             Timer::Presence(slot) => self.tell_presence(slot),
+            Timer::Expiry => self.search_expired(),
             Timer::StoreRetry => {
                 if self.store_failing_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
                     self.store_failing_until_ms = None;

@@ -13,6 +13,7 @@ use e2e_protocol::wire::session::Credit;
 use e2e_protocol::wire::{FrameType, RoutedMut, Routing};
 
 use super::connection::Phase;
+use super::expiry::expires_ms;
 use super::mailbox::{Delivery, Kind, Mailbox, Replay};
 use super::timers::Timer;
 use super::{Action, ConnId, Core};
@@ -151,8 +152,7 @@ impl Core {
         let delivery = delivery_of(frame_type, &routing, frame.len(), 0);
         let is_gone = mailbox.expired.binary_search(&routing.sequence).is_ok();
         let seen = routing.sequence <= mailbox.offered_before;
-        let expires_ms = routing.time_ms.saturating_add(u64::from(routing.ttl_seconds) * 1_000);
-        if is_gone || (!seen && expires_ms <= now.relay_ms) {
+        if is_gone || (!seen && expires_ms(&routing) <= now.relay_ms) {
             if !is_gone && present > 0 && mailbox.expired.len() >= expired_ahead_max {
                 return Step::Wait;
             }
@@ -198,6 +198,9 @@ impl Core {
         token: u64,
         result: Result<Vec<Chunk>, StoreErrorKind>,
     ) {
+        if self.is_searched(slot, token, &result) {
+            return;
+        }
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
         let last = match mailbox.replay {
             Replay::Asked { token: asked, last } if asked == token => last,
@@ -353,7 +356,12 @@ impl Core {
     }
 }
 
-fn delivery_of(frame_type: FrameType, routing: &Routing, frame_bytes: usize, ring_end: u64) -> Delivery {
+pub(super) fn delivery_of(
+    frame_type: FrameType,
+    routing: &Routing,
+    frame_bytes: usize,
+    ring_end: u64,
+) -> Delivery {
     Delivery {
         sequence: routing.sequence,
         sender: routing.peer,

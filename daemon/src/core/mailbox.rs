@@ -142,6 +142,8 @@ pub(crate) struct Mailbox {
     /// Those of them that were offered and not acknowledged, for the credit.
     pub(crate) offered_bytes: u64,
 
+    /// Before this time, Unix milliseconds, the oldest stored message doesn't expire. It may say too little; zero: not known.
+    pub(crate) oldest_expires_ms: u64,
     /// The store has not been told of `acked` yet.
     pub(crate) acked_unsaid: bool,
     /// What is stored is to be counted anew, once nothing is on its way there.
@@ -179,6 +181,7 @@ impl Mailbox {
             stored_messages: 0,
             stored_bytes: 0,
             offered_bytes: 0,
+            oldest_expires_ms: 0,
             acked_unsaid: false,
             recount: false,
             spill_queued: false,
@@ -295,6 +298,7 @@ impl Mailbox {
         self.offered_before = self.offered_before.max(self.offered);
         self.offered = self.acked;
         self.offered_bytes = 0;
+        self.oldest_expires_ms = 0;
         self.release(false, pool);
         self.offered_at = self.ring.head();
         self.written_at = self.ring.head();

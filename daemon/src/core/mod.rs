@@ -12,7 +12,7 @@
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Who is let in is
 //! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key or to nobody in `ownership`, what a connection is told
-//! and its end in `output`, what time brings about in `deadlines`; what is asked of names and ids: `presence`, `blocks`, `query`.
+//! and its end in `output`, what time brings about in `deadlines` and `expiry`; what is asked of names and ids: `presence`, `blocks`, `query`.
 //! Memory that all share is in `budgets`, the sum of all limits in `ceiling`. State: `users`,
 //! `mailbox`, `ring`, `lane`, `connection`.
 
@@ -28,6 +28,7 @@ mod damage;
 mod deadlines;
 mod deliver;
 mod directory;
+mod expiry;
 mod lane;
 mod login;
 mod mailbox;
@@ -58,6 +59,7 @@ pub use connection::ConnId;
 use connection::{OutputPool, Phase};
 use connections::Connections;
 use directory::Pending;
+use expiry::Search;
 use login::ToVerify;
 use ownership::Changing;
 use presence::Watches;
@@ -116,6 +118,7 @@ pub struct Core {
     /// Blocks on their way to the disk, by the request that waits for them.
     blocking: HashMap<u64, Blocking>,
     watches: Watches,
+    search: Search,
     connections: Connections,
     pool: Pool,
     outputs: OutputPool,
@@ -166,6 +169,8 @@ impl Core {
     /// A relay as the store left it. `seed` is 32 bytes from a source that nobody can guess.
     #[must_use]
     pub fn new(limits: Limits, policy: Policy, snapshot: &Snapshot, seed: [u8; 32]) -> Self {
+        let mut timers = Timers::default();
+        timers.set(limits.expiry_interval_ms, Timer::Expiry);
         Self {
             pool: Pool::new(limits.ring_bytes_max),
             policy,
@@ -176,9 +181,10 @@ impl Core {
             blocks: Blocks::new(snapshot.blocks.iter().copied()),
             blocking: HashMap::new(),
             watches: Watches::default(),
+            search: Search::default(),
             connections: Connections::default(),
             outputs: OutputPool::default(),
-            timers: Timers::default(),
+            timers,
             budgets: Budgets::default(),
             rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),

@@ -4,9 +4,11 @@
 
 use e2e_protocol::ids::{Lane, Number, Receipt, Sequence, Uid};
 use e2e_protocol::limits::TTL_SECONDS_MAX;
+use e2e_protocol::wire::routed::routing_at;
 use e2e_protocol::wire::transfer::{ResultCode, ResultKind};
 use e2e_protocol::wire::{ErrorCode, Notice, Routed, RoutedMut, Routing};
 
+use super::expiry::expires_ms;
 use super::lane::{self, Seen};
 use super::{ConnId, Core, retry_after_seconds};
 use crate::reason::Reason;
@@ -159,6 +161,9 @@ impl Core {
             finish(&mut routed, sequence);
         }
         mailbox.last = sequence;
+        if mailbox.messages == 0 {
+            mailbox.oldest_expires_ms = routing_at(place).map_or(0, |(_, routing)| expires_ms(&routing));
+        }
         mailbox.messages += 1;
         mailbox.bytes += frame_bytes;
         if !std::mem::replace(&mut mailbox.touched, true) {

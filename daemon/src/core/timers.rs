@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     AckWait(u32),
     /// When to tell of this slot's user's presence who watches it.
     Presence(u32),
+    /// When to look for messages whose time ran out while their recipients are away.
+    Expiry,
     /// When to try the store again.
     StoreRetry,
     /// When to stop, drained or not.
