@@ -23,6 +23,8 @@ fn two_hundred_seeds_hold() {
     assert!(counts.done > 100 && counts.notices > 1_000 && counts.rejected > 100, "{told}");
     assert!(counts.cuts > 500 && counts.crashes > 200 && counts.restarts > 100, "{told}");
     assert!(counts.failed_commits > 100 && counts.clocks > 20 && counts.rolled > 20, "{told}");
+    assert!(counts.claimed > 100 && counts.published > 300 && counts.handed_out > 100, "{told}");
+    assert!(counts.conflicts > 20 && counts.moved > 100, "{told}");
 }
 
 #[test]
@@ -58,6 +60,21 @@ fn messages_that_change_places_are_found() {
 #[test]
 fn output_of_another_connection_is_found() {
     is_found(Defect::CrossConnection);
+}
+
+#[test]
+fn a_name_that_is_lost_is_found() {
+    is_found(Defect::ForgetName);
+}
+
+#[test]
+fn keys_that_are_lost_are_found() {
+    is_found(Defect::ForgetKeys);
+}
+
+#[test]
+fn a_prekey_that_is_handed_out_twice_is_found() {
+    is_found(Defect::PrekeyTwice);
 }
 
 /// Found that a message was delivered after its sender had been told EXPIRED: to whoever received next, where something

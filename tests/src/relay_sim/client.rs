@@ -13,6 +13,7 @@ use e2e_protocol::wire::session::{
 use e2e_protocol::wire::transfer::Ack;
 use e2e_protocol::wire::{ErrorCode, Frame, FrameType, Parsed};
 
+use super::bundle::{Known, Shelf};
 use super::link::{Fate, Link, Phase};
 use super::message::Moment;
 use super::roll::Rolling;
@@ -34,6 +35,7 @@ pub(super) struct User {
     pub(super) book: Vec<Uid>,
     pub(super) receiver: Option<LinkIndex>,
     pub(super) writers: Vec<Writer>,
+    pub(super) shelf: Shelf,
 }
 
 impl World {
@@ -48,19 +50,31 @@ impl World {
         }
     }
 
-    /// Opens a connection; `None` if there is no relay.
+    /// Opens a connection of a user; `None` if there is no relay.
     pub(super) fn connect(&mut self, who: Who, wants: Receive) -> Option<LinkIndex> {
-        let index = self.links.all.len();
-        let id = self.host.open(self.now_ms, index)?;
         let user = &self.users[who];
         // Which key is in force may be unknown: then it tries one, and the other after that.
         let key = user.rolling.as_ref().map_or(user.key, |rolling| rolling.key_to_try(user.key));
+        self.connect_as(who, key, Purpose::Login, wants)
+    }
+
+    /// The same for any name and key.
+    pub(super) fn connect_as(
+        &mut self,
+        who: Who,
+        key: usize,
+        purpose: Purpose,
+        wants: Receive,
+    ) -> Option<LinkIndex> {
+        let index = self.links.all.len();
+        let id = self.host.open(self.now_ms, index)?;
         let mut link = Link::new(who, id, self.host.boot, wants, key);
+        link.purpose = purpose;
         if self.shape.narrow {
             link.piece = 1 + self.dice.index(900);
             link.socket_bytes_max = 1 + self.dice.index(3_000);
         }
-        let hello = Hello { version_min: 1, version_max: 1, purpose: Purpose::Login };
+        let hello = Hello { version_min: 1, version_max: 1, purpose };
         link.put(HEADER_BYTES + 8, |out| hello.emit(out));
         self.links.all.push(link);
         self.links.live.push(index);
@@ -109,6 +123,9 @@ impl World {
         if self.links.all[index].is_over {
             self.ledger.violation(format!("link {index}: {frame:?} after the last word"));
         }
+        if self.links.all[index].is_claim() {
+            return self.hear_claim(index, frame);
+        }
         let phase = self.links.all[index].phase;
         let moment = self.moment(index);
         match (phase, frame) {
@@ -142,11 +159,15 @@ impl World {
             }
             (Phase::Ready, Frame::Entry(entry)) => {
                 let to = (0..self.users.len()).find(|who| *keys::name(*who) == entry.name);
+                if let Some(parts) = &entry.bundle {
+                    self.take_bundle(index, &entry, parts);
+                }
                 match to {
                     Some(to) => self.users[self.links.all[index].who].book[to] = entry.uid,
                     None => self.ledger.violation(format!("an ENTRY that nobody asked for: {entry:?}")),
                 }
             }
+            (Phase::Ready, Frame::Published(published)) => self.take_published(index, &published),
             (Phase::Ready, Frame::Rolled(rolled)) => self.take_rolled(index, rolled.uid),
             (phase, frame) => {
                 self.ledger.violation(format!("link {index} is {phase:?} and hears {frame:?}"));
@@ -154,16 +175,22 @@ impl World {
         }
     }
 
-    fn prove(&mut self, index: LinkIndex, challenge: &Challenge) {
+    pub(super) fn prove(&mut self, index: LinkIndex, challenge: &Challenge) {
         let link = &mut self.links.all[index];
         link.phase = Phase::Proving;
         if link.fate != Fate::Lives {
             return;
         }
+        if link.is_claim() {
+            self.note_claim(index);
+        } else {
+            link.known = self.users[link.who].shelf.known();
+        }
+        let link = &mut self.links.all[index];
         let (name, identity) = (keys::name(link.who), keys::identity(link.who, link.key));
         let login = Login {
             version: challenge.version,
-            purpose: Purpose::Login,
+            purpose: link.purpose,
             relay_id: &challenge.relay_id,
             nonce: &challenge.nonce,
             name,
@@ -203,6 +230,12 @@ impl World {
             self.ledger.violation(format!("all has drained, but {who} has {} left", welcome.queued));
         }
         self.know_key(who, key, welcome.uid);
+        if self.users[who].uid == welcome.uid {
+            // What was known of the keys of an older key does not count.
+            let known = self.links.all[index].known;
+            let known = if self.users[who].shelf.is_known(known) { known } else { Known::default() };
+            self.look_at_count(who, welcome.signed_prekey, welcome.prekeys_left, known);
+        }
         if welcome.receiving && self.links.all[index].fate == Fate::Lives {
             self.users[who].receiver = Some(index);
         }
@@ -216,7 +249,7 @@ impl World {
             self.ledger.violation(format!("it closes and answers, or neither: {error:?}"));
         }
         if !error.closes {
-            return self.take_request_error(index, code);
+            return self.take_request_error(index, error.request, code);
         }
         self.links.all[index].is_over = true;
         use ErrorCode::{

@@ -59,6 +59,18 @@ counters! {
     logins,
     /// Names that got a new key.
     rolled,
+    /// Names that were claimed.
+    claimed,
+    /// PUBLISHED prekeys, signed ones or batches or both.
+    published,
+    /// Bundles that were handed out.
+    bundles,
+    /// One-time prekeys that were handed out.
+    handed_out,
+    /// Messages under an id that another one had, which were refused.
+    conflicts,
+    /// Lanes that went on on another connection while the former lived.
+    moved,
     /// Faults of all kinds: those below, and connections cut, ended, stalled and delayed.
     faults,
     /// Connections cut, ended or left by one side.

@@ -16,12 +16,25 @@ pub enum Defect {
     Reorder,
     /// What is for one connection goes to another.
     CrossConnection,
+    /// The store says that a name is on the disk, and loses it.
+    ForgetName,
+    /// The store says that keys are on the disk, and loses them.
+    ForgetKeys,
+    /// The store hands out a one-time prekey twice.
+    PrekeyTwice,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::DropMessage, Self::AckBeforeFsync, Self::Reorder, Self::CrossConnection];
+    pub const ALL: [Self; 7] = [
+        Self::DropMessage,
+        Self::AckBeforeFsync,
+        Self::Reorder,
+        Self::CrossConnection,
+        Self::ForgetName,
+        Self::ForgetKeys,
+        Self::PrekeyTwice,
+    ];
 
     /// How it is called on the command line.
     #[must_use]
@@ -31,6 +44,9 @@ impl Defect {
             Self::AckBeforeFsync => "ack-before-fsync",
             Self::Reorder => "reorder",
             Self::CrossConnection => "cross-connection",
+            Self::ForgetName => "forget-name",
+            Self::ForgetKeys => "forget-keys",
+            Self::PrekeyTwice => "prekey-twice",
         }
     }
 
@@ -40,6 +56,7 @@ impl Defect {
             Self::DropMessage => 20,
             Self::AckBeforeFsync => 1_000,
             Self::Reorder | Self::CrossConnection => 10,
+            Self::ForgetName | Self::ForgetKeys | Self::PrekeyTwice => 100,
         }
     }
 }

@@ -132,13 +132,15 @@ impl World {
         let mut found = Vec::new();
         for (who, user) in self.users.iter().enumerate() {
             for (at, writer) in user.writers.iter().enumerate() {
-                let Some(link) = writer.link.filter(|_| self.is_heard(who, at)) else { continue };
+                let Some(link) = writer.link.filter(|_| self.hears_all(who, at)) else { continue };
                 if !self.links.all[link].is_speaking() || !self.links.all[link].relay_open {
                     continue;
                 }
                 found.extend(writer.messages.iter().copied().filter(|index| {
                     let Message { waits_on, last_ms, .. } = self.ledger.messages[*index];
-                    waits_on == Some(link) && self.now_ms >= last_ms + ms
+                    // On this connection, or on the one that the lane moved from.
+                    let waits = waits_on.is_some_and(|on| on == link || self.links.all[on].is_speaking());
+                    waits && self.now_ms >= last_ms + ms
                 }));
             }
         }
@@ -163,6 +165,7 @@ impl World {
             self.connect(who, Receive::TakeOver(credit));
         }
         self.advance(3 * SECOND_MS);
+        self.look_at_names();
         for who in 0..self.users.len() {
             match self.users[who].receiver {
                 Some(link) if self.links.all[link].unacked.is_empty() => {}

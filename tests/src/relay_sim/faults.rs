@@ -70,8 +70,9 @@ impl World {
                 if link.fate == Fate::Lives {
                     link.fate = Fate::Ends;
                 }
-                let user = &mut self.users[link.who];
-                user.receiver = user.receiver.filter(|receiver| *receiver != index);
+                if let Some(user) = self.users.get_mut(link.who) {
+                    user.receiver = user.receiver.filter(|receiver| *receiver != index);
+                }
             }
             how => {
                 self.host.lose(self.now_ms, link);

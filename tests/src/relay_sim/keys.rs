@@ -20,7 +20,11 @@ pub(crate) const USERS_MAX: usize = 5;
 /// Keys of each; a name rolls over from one to the next, and then begins anew.
 pub(crate) const KEYS_EACH: usize = 3;
 
-const NAMES: [&str; USERS_MAX] = ["alice", "bob", "carol", "dave", "erin"];
+/// Names that nobody has at first, behind those of the users; each of their keys may be another's who wants the name.
+pub(crate) const WANTED_MAX: usize = 4;
+
+const NAMES: [&str; USERS_MAX + WANTED_MAX] =
+    ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan"];
 
 type Signed = Mutex<HashMap<(Who, usize, Vec<u8>), Box<Signature>>>;
 
@@ -31,7 +35,7 @@ pub(crate) fn name(who: Who) -> &'static Name {
 
 pub(crate) fn identity(who: Who, key: usize) -> &'static Identity {
     static KEYS: OnceLock<Vec<Identity>> = OnceLock::new();
-    let all = KEYS.get_or_init(|| (0..USERS_MAX * KEYS_EACH).map(crate::sessions::identity).collect());
+    let all = KEYS.get_or_init(|| (0..NAMES.len() * KEYS_EACH).map(crate::sessions::identity).collect());
     &all[who * KEYS_EACH + key % KEYS_EACH]
 }
 

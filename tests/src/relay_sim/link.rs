@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 
 use e2e_protocol::ids::{Sequence, Uid};
-use e2e_protocol::wire::session::{Credit, Receive};
+use e2e_protocol::wire::session::{Credit, Purpose, Receive};
 use e2e_relayd::core::ConnId;
 
-use super::{MessageIndex, Who};
+use super::bundle::{Asked, Known};
+use super::{MessageIndex, Who, keys};
 
 /// How far the client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,14 @@ pub(super) struct Link {
     // The client.
     pub(super) phase: Phase,
     pub(super) wants: Receive,
+    pub(super) purpose: Purpose,
+    /// Whether its key was known to have the name when it proved that it has the key.
+    pub(super) owned_before: bool,
+    /// What was known of its user's keys then.
+    pub(super) known: Known,
+    /// Questions for bundles without an answer, and how many there were.
+    pub(super) asked: Vec<Asked>,
+    pub(super) asked_in_all: u32,
     /// The key that it logs in with, and the uid that this is.
     pub(super) key: usize,
     pub(super) uid: Uid,
@@ -111,6 +120,11 @@ impl Link {
             unread: Vec::new(),
             phase: Phase::Greeting,
             wants,
+            purpose: Purpose::Login,
+            owned_before: false,
+            known: Known::default(),
+            asked: Vec::new(),
+            asked_in_all: 0,
             key,
             uid: Uid::NONE,
             receiving: false,
@@ -128,6 +142,11 @@ impl Link {
             Receive::No => None,
             Receive::TakeOver(credit) | Receive::IfNobody(credit) => Some(credit),
         }
+    }
+
+    /// Whether it is of somebody who wants a name that nobody had at first.
+    pub(super) fn is_claim(&self) -> bool {
+        self.who >= keys::USERS_MAX
     }
 
     /// Whether the client can say something that the relay may hear.

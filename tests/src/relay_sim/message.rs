@@ -6,6 +6,7 @@
 //! may be one after a restart, or after a result that says that nothing came of the first.
 
 use e2e_protocol::ids::{Lane, Number, Uid};
+use e2e_protocol::wire::Routing;
 use e2e_protocol::wire::transfer::ResultCode;
 
 use super::{LinkIndex, Who};
@@ -29,7 +30,8 @@ pub(super) struct Message {
     /// When it was sent, by the relay's clock.
     earliest_relay_ms: u64,
     pub(super) first_boot: u64,
-    is_heard: bool,
+    /// Everything that is said of it is said where it was sent.
+    pub(super) is_heard: bool,
     pub(super) last_boot: u64,
     pub(super) first_failures: u64,
     /// Where an answer to it is to come, since it was sent there.
@@ -41,6 +43,8 @@ pub(super) struct Message {
     /// The first result, and what came after it, while it was sent once and the relay runs on.
     first: Option<ResultCode>,
     then: Option<ResultCode>,
+    /// Another message was sent under its id there, and has no answer yet.
+    pub(super) contested_on: Option<LinkIndex>,
     /// Results and notices, by kind.
     pub(super) first_results: u32,
     pub(super) refused: u32,
@@ -110,6 +114,7 @@ impl Message {
             copies: 0,
             first: None,
             then: None,
+            contested_on: None,
             first_results: 0,
             refused: 0,
             finals: 0,
@@ -121,6 +126,31 @@ impl Message {
             more_sequences: Vec::new(),
             acks: 0,
         }
+    }
+
+    /// What its SEND says of it.
+    pub(super) fn routing(&self) -> Routing {
+        Routing {
+            peer: self.to_uid,
+            lane: self.lane,
+            number: self.number,
+            ttl_seconds: self.ttl_seconds,
+            ..Routing::default()
+        }
+    }
+
+    /// Whether the relay knows for sure, where this connection sends, that it was collected. Not if it was uncertain before.
+    pub(super) fn is_remembered_as_collected(&self, link: LinkIndex) -> bool {
+        let is_collected = match (self.first, self.then) {
+            (Some(ResultCode::Collected), None) => true,
+            (Some(ResultCode::Stored), Some(then)) => then == ResultCode::Collected,
+            _ => false,
+        };
+        is_collected
+            && self.is_heard
+            && self.attempts == 1
+            && self.first_link == link
+            && self.contested_on.is_none()
     }
 
     /// It is sent, once more.

@@ -4,9 +4,11 @@
 //! Owns: [`run`], one seed, and what is counted. Where to go next: `shape` (what a seed is), `world` (what happens),
 //! `faults` (what goes wrong), `ending` (faults stop, all has to drain), `host` (a relay's process), `store` and
 //! `disk` (the store's threads, and what they write to), `link` (a connection), `client` and `writer` (the model
-//! client), `ledger` and `message` (what must hold), `defect` (what is broken on purpose). docs/simulation.md is the
+//! client), `claim` and `bundle` (names and keys), `ledger` and `message` (what must hold), `defect` (what is broken on purpose). docs/simulation.md is the
 //! page about it.
 
+mod bundle;
+mod claim;
 mod client;
 mod counts;
 mod defect;

@@ -13,7 +13,7 @@ use super::world::World;
 use super::{LinkIndex, Who, keys};
 
 /// The request number of every ROLL; a LOOKUP has another.
-const REQUEST: u32 = 7;
+pub(super) const REQUEST: u32 = 7;
 
 /// A roll-over that was asked for, and is not known to have happened or not.
 pub(super) struct Rolling {
@@ -129,6 +129,7 @@ impl World {
             self.ledger.violation(format!("{who} was {:?} and is {uid:?}", user.uid));
         }
         (user.key, user.rolled_at, user.uid) = (rolling.key, rolling.time_ms, uid);
+        user.shelf.clear();
         user.book[who] = uid;
         user.receiver = None;
         for writer in &mut user.writers {
@@ -155,8 +156,17 @@ impl World {
     }
 
     /// An ERROR answered a request.
-    pub(super) fn take_request_error(&mut self, index: LinkIndex, code: Option<ErrorCode>) {
+    pub(super) fn take_request_error(&mut self, index: LinkIndex, request: u32, code: Option<ErrorCode>) {
+        if self.take_bundle_error(index, request, code) {
+            return;
+        }
         let who = self.links.all[index].who;
+        if request != REQUEST {
+            if code != Some(ErrorCode::Busy) {
+                self.ledger.violation(format!("link {index}: a question for a uid is answered by {code:?}"));
+            }
+            return;
+        }
         let rolling = &mut self.users[who].rolling;
         let is_its = rolling.as_ref().is_some_and(|rolling| rolling.link == Some(index));
         let is_first = rolling.as_ref().is_some_and(|rolling| rolling.asked == 1);

@@ -8,6 +8,9 @@ use super::store::Pace;
 use super::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use crate::dice::Dice;
 
+/// Makes other dice of a seed: such that the seeds 86 and 276 are about messages only.
+const MORE: u64 = 20;
+
 pub(super) struct Shape {
     pub(super) users: usize,
     /// Most lanes that a user sends in at a time, each on a connection of its own or with others.
@@ -39,6 +42,12 @@ pub(super) struct Shape {
     pub(super) restarts: u64,
     pub(super) disk_faults: u64,
     pub(super) rolls: u64,
+    /// Names are asked for, keys published, bundles asked for, ids used twice, lanes moved to another connection.
+    pub(super) claims: u64,
+    pub(super) publishes: u64,
+    pub(super) bundles: u64,
+    pub(super) conflicts: u64,
+    pub(super) moves: u64,
     pub(super) jumps: u64,
     pub(super) jump_ms: u64,
     /// Of a thousand starts of the relay.
@@ -48,7 +57,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
+    pub(super) fn draw(seed: u64, dice: &mut Dice) -> Self {
         let forgets_lanes = dice.per_mille(100);
         let large = dice.per_mille(60);
         let calm = dice.per_mille(100);
@@ -61,6 +70,12 @@ impl Shape {
         let (crashes, restarts, disk_faults) = (fault(8), fault(4), fault(10));
         let (rolls, jumps) = (fault(6), fault(8));
         let limits = Self::limits(dice, forgets_lanes, large);
+        // By dice of their own, and not at all in some seeds: so those that once failed stay what they were.
+        let mut more = Dice::new(seed ^ MORE);
+        let messages_only = more.per_mille(250);
+        let mut often = |of: &[u64]| if messages_only { 0 } else { more.pick(of) };
+        let (claims, publishes, bundles) = (often(&[0, 20, 60]), often(&[0, 20, 80]), often(&[20, 80]));
+        let (conflicts, moves) = (often(&[0, 30]), often(&[0, 0, 40]));
         Self {
             users: dice.pick(&[2, 3, 3, 4, 5]),
             writers: dice.pick(&[1, 2, 3]),
@@ -86,6 +101,11 @@ impl Shape {
             restarts,
             disk_faults,
             rolls,
+            claims,
+            publishes,
+            bundles,
+            conflicts,
+            moves,
             jumps,
             jump_ms: dice.pick(&[3 * SECOND_MS, 2 * MINUTE_MS, HOUR_MS, 40 * DAY_MS]),
             clocks: dice.pick(&[0, 300]),

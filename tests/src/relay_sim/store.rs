@@ -4,11 +4,14 @@
 //! of all that. Must not know the core. Its order is that of `daemon/src/store/threads.rs`: one commit at a time with
 //! all that waited, acknowledgements alone wait for company, reads in their order, and answers to reads may overtake.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use e2e_protocol::login::key_id;
 use e2e_relayd::store::limits::{ACKED_ALONE_WAIT, BATCH_REQUESTS_MAX};
-use e2e_relayd::store::{Committer, Completion, Failure, Request, apply_batch, next_batch};
+use e2e_relayd::store::{
+    Committer, Completion, Failure, OneTimeRecord, PrekeyCount, Request, apply_batch, next_batch,
+};
 
 use super::defect::Defect;
 use super::disk::{Health, ModelDisk};
@@ -42,6 +45,8 @@ pub(super) struct Store {
     pub(super) failures: u64,
     /// What was said before it was true.
     said: Vec<(u32, u64)>,
+    /// The last one-time prekey of each slot that was handed out.
+    last_given: HashMap<u32, OneTimeRecord>,
 }
 
 fn is_read(request: &Request) -> bool {
@@ -74,12 +79,16 @@ impl Store {
             defect,
             failures: 0,
             said: Vec::new(),
+            last_given: HashMap::new(),
         }
     }
 
     pub(super) fn submit(&mut self, mut request: Request, now_ms: u64, dice: &mut Dice) {
         self.in_flight_bytes += request.payload_bytes();
         if let Some(defect) = self.defect {
+            if self.forget_request(defect, &request, dice) {
+                return;
+            }
             self.break_request(defect, &mut request, dice);
         }
         if is_read(&request) {
@@ -91,6 +100,37 @@ impl Store {
         }
         self.urgent += usize::from(request.is_urgent());
         self.commits.push_back(request);
+    }
+
+    /// Says that a request is carried out that is not; returns whether it did.
+    fn forget_request(&mut self, defect: Defect, request: &Request, dice: &mut Dice) -> bool {
+        let said = match (defect, request) {
+            (Defect::ForgetName, Request::Register { slot, token, .. }) => {
+                Completion::Registered { slot: *slot, token: *token, result: Ok(()) }
+            }
+            (Defect::ForgetKeys, Request::Publish { slot, signed_prekey: Some(prekey), token, .. }) => {
+                let count = PrekeyCount { signed_prekey: key_id(&prekey.modulus), one_time_left: 0 };
+                Completion::Published { slot: *slot, token: *token, result: Ok(count) }
+            }
+            _ => return false,
+        };
+        let forgets = dice.per_mille(defect.per_mille());
+        if forgets {
+            self.answers.push_back(said);
+        }
+        forgets
+    }
+
+    /// Gives what it gave before, instead of what it should.
+    fn give_twice(&mut self, answer: &mut Completion, dice: &mut Dice) {
+        if let Completion::Bundle { slot, result: Ok(Some(bundle)), .. } = answer
+            && let Some(one_time) = &mut bundle.one_time
+        {
+            match self.last_given.get(slot) {
+                Some(before) if dice.per_mille(Defect::PrekeyTwice.per_mille()) => *one_time = before.clone(),
+                _ => drop(self.last_given.insert(*slot, one_time.clone())),
+            }
+        }
     }
 
     fn break_request(&mut self, defect: Defect, request: &mut Request, dice: &mut Dice) {
@@ -143,6 +183,11 @@ impl Store {
             && let Some((_, batch)) = self.batch.take()
         {
             self.carry_out(&batch, clock);
+            if self.defect == Some(Defect::PrekeyTwice) {
+                let mut answers = std::mem::take(&mut self.answers);
+                answers.iter_mut().for_each(|answer| self.give_twice(answer, dice));
+                self.answers = answers;
+            }
         }
         if self.batch.is_none() && !self.commits.is_empty() && self.due_ms() <= now_ms {
             let batch = self.take_batch(now_ms);

@@ -3,14 +3,19 @@
 //! Owns: what users do and when, and how time goes on. First things go wrong as the seed's shape says (`faults`); then
 //! faults stop and everything has to arrive (`ending`). Must not know what has to hold (`ledger`).
 
-use e2e_protocol::ids::Uid;
+use std::collections::HashSet;
+
+use e2e_protocol::ids::{Modulus, Uid};
 use e2e_protocol::wire::session::Receive;
 use e2e_relayd::store::Request;
 
+use super::bundle::Shelf;
+use super::claim::Claim;
 use super::client::User;
 use super::defect::Defect;
 use super::host::{Host, Links};
 use super::ledger::Ledger;
+use super::link::Fate;
 use super::shape::Shape;
 use super::store::Store;
 use super::writer::Writer;
@@ -31,6 +36,10 @@ pub(super) struct World {
     pub(super) host: Host,
     pub(super) links: Links,
     pub(super) users: Vec<User>,
+    /// Names that are wanted.
+    pub(super) claims: Vec<Claim>,
+    /// One-time prekeys that somebody was given.
+    pub(super) handed_out: HashSet<Modulus>,
     pub(super) ledger: Ledger,
     /// The relay was told to stop.
     pub(super) is_stopping: bool,
@@ -49,7 +58,7 @@ pub(super) struct World {
 /// Runs a seed.
 pub(super) fn run(seed: u64, defect: Option<Defect>, trace: bool) -> Outcome {
     let mut dice = Dice::new(seed);
-    let shape = Shape::draw(&mut dice);
+    let shape = Shape::draw(seed, &mut dice);
     let mut world = World::new(seed, dice, shape, defect, trace);
     world.make_trouble();
     world.drain();
@@ -80,6 +89,7 @@ impl World {
             book: uids.clone(),
             receiver: None,
             writers: Vec::new(),
+            shelf: Shelf::default(),
         });
         let users = users.collect();
         let mut ledger = Ledger::new(shape.forgets_lanes, trace);
@@ -93,6 +103,8 @@ impl World {
             host,
             links: Links { all: Vec::new(), live: Vec::new() },
             users,
+            claims: (0..keys::WANTED_MAX).map(|_| Claim::default()).collect(),
+            handed_out: HashSet::new(),
             ledger,
             is_stopping: false,
             start_ms: None,
@@ -136,6 +148,7 @@ impl World {
                 self.send_again(who, at);
             }
         }
+        self.act_on_keys(who);
         let writers = self.users[who].writers.len();
         if writers > 0 {
             let to = self.dice.index(self.users.len());
@@ -147,6 +160,26 @@ impl World {
             if self.dice.per_mille(self.shape.repeats) {
                 self.repeat(who, at);
             }
+            if self.dice.per_mille(self.shape.conflicts) {
+                self.use_id_again(who, at);
+            }
+            if self.dice.per_mille(self.shape.moves) {
+                self.move_lane(who, at);
+            }
+        }
+    }
+
+    /// Names and prekeys: somebody claims, publishes, asks.
+    fn act_on_keys(&mut self, who: Who) {
+        if self.dice.per_mille(self.shape.claims) {
+            self.claim();
+        }
+        if self.dice.per_mille(self.shape.publishes) {
+            self.publish(who);
+        }
+        if self.dice.per_mille(self.shape.bundles) {
+            let to = self.dice.index(self.users.len());
+            self.ask_for_bundle(who, to);
         }
     }
 
@@ -156,6 +189,9 @@ impl World {
             return;
         }
         self.go_on_rolling(who);
+        if self.shape.moves > 0 && self.dice.per_mille(per_mille / 10) {
+            self.leave_unused(who);
+        }
         let receives = self.users[who].receiver.is_some();
         if !receives && !self.is_connecting(who) && self.dice.per_mille(per_mille) {
             let credit = self.draw_credit();
@@ -176,6 +212,20 @@ impl World {
             let writer = &self.users[who].writers[at];
             if writer.link.is_none() && !writer.is_closed && self.dice.per_mille(per_mille) {
                 self.users[who].writers[at].link = self.link_to_write_on(who);
+            }
+        }
+    }
+
+    /// Ends connections that nobody uses any more, since their lanes moved to others.
+    fn leave_unused(&mut self, who: Who) {
+        for at in 0..self.links.live.len() {
+            let index = self.links.live[at];
+            let user = &self.users[who];
+            let is_used =
+                user.receiver == Some(index) || user.writers.iter().any(|writer| writer.link == Some(index));
+            let link = &mut self.links.all[index];
+            if link.who == who && link.is_speaking() && !is_used {
+                link.fate = Fate::Ends;
             }
         }
     }
@@ -266,7 +316,7 @@ impl World {
     }
 
     fn let_go(&mut self, who: Who, index: LinkIndex) {
-        let user = &mut self.users[who];
+        let Some(user) = self.users.get_mut(who) else { return };
         user.receiver = user.receiver.filter(|link| *link != index);
         for writer in &mut user.writers {
             writer.link = writer.link.filter(|link| *link != index);

@@ -9,7 +9,7 @@ use e2e_protocol::ids::{Lane, Number};
 use e2e_protocol::limits::ENVELOPE_OFFSET;
 use e2e_protocol::wire::routed::emit_routed;
 use e2e_protocol::wire::transfer::{Outcome, ResultCode};
-use e2e_protocol::wire::{ErrorCode, FrameType, Routing};
+use e2e_protocol::wire::{ErrorCode, FrameType};
 
 use super::envelope;
 use super::message::{Draft, Message, Moment};
@@ -33,6 +33,8 @@ pub(super) struct Writer {
     /// results of what is sent on a later one.
     sent_on: Vec<LinkIndex>,
     boot: u64,
+    /// All connections that it ever sent on: only they hear its results.
+    spoke_on: Vec<LinkIndex>,
     /// Its name has another key since: nothing is sent in it.
     pub(super) is_closed: bool,
 }
@@ -47,6 +49,7 @@ impl Writer {
             link: None,
             sent_on: Vec::new(),
             boot: 0,
+            spoke_on: Vec::new(),
             is_closed: false,
         }
     }
@@ -63,6 +66,7 @@ impl Writer {
         }
         if !self.sent_on.contains(&link) {
             self.sent_on.push(link);
+            self.spoke_on.push(link);
         }
     }
 
@@ -124,15 +128,10 @@ impl World {
         let moment = self.moment(link);
         self.users[who].writers[at].note_sent(link, moment.boot);
         let moment = Moment { is_heard: self.is_heard(who, at), ..moment };
+        self.ledger.messages[index].contested_on = None;
         self.ledger.note_sent(index, moment);
         let message = &self.ledger.messages[index];
-        let routing = Routing {
-            peer: message.to_uid,
-            lane: message.lane,
-            number: message.number,
-            ttl_seconds: message.ttl_seconds,
-            ..Routing::default()
-        };
+        let routing = message.routing();
         let mut bytes = std::mem::take(&mut self.envelope);
         envelope::write(&mut bytes, index, message);
         let room = ENVELOPE_OFFSET + bytes.len();
@@ -177,15 +176,75 @@ impl World {
         };
         // What was given up after a refusal stays refused.
         let message = &self.ledger.messages[index];
-        if !message.is_done || message.promised {
+        if (!message.is_done || message.promised) && message.contested_on != Some(link) {
             self.send(who, at, link, index);
         }
+    }
+
+    /// Sends another message under the id of one that was collected on this connection: the relay has to notice.
+    pub(super) fn use_id_again(&mut self, who: Who, at: usize) {
+        let Some(link) = self.open_link(who, at).filter(|_| !self.shape.forgets_lanes) else { return };
+        let writer = &self.users[who].writers[at];
+        let back = usize::try_from(self.dice.below(REPEATED_MAX)).unwrap_or(0);
+        let Some(index) = writer.messages.len().checked_sub(1 + back).map(|at| writer.messages[at]) else {
+            return;
+        };
+        let message = &self.ledger.messages[index];
+        if !message.is_remembered_as_collected(link) {
+            return;
+        }
+        let routing = message.routing();
+        let mut bytes = std::mem::take(&mut self.envelope);
+        envelope::write(&mut bytes, index, message);
+        bytes.iter_mut().for_each(|byte| *byte ^= 0xFF);
+        let room = ENVELOPE_OFFSET + bytes.len();
+        self.links.all[link].put(room, |out| emit_routed(out, FrameType::Send, &routing, &bytes));
+        self.envelope = bytes;
+        self.ledger.messages[index].contested_on = Some(link);
+        self.ledger.note(self.now_ms, || format!("link {link}: SEND under the id of message {index}"));
+    }
+
+    /// What came of that.
+    fn take_conflict(&mut self, index: MessageIndex, code: ResultCode, reason: Option<ErrorCode>) {
+        self.ledger.messages[index].contested_on = None;
+        match (code, reason) {
+            (ResultCode::Refused, Some(ErrorCode::IdConflict)) => self.ledger.counts.conflicts += 1,
+            // Its recipient has another key since; or much was sent in its lane on another connection.
+            (ResultCode::Refused, Some(ErrorCode::KeyChanged | ErrorCode::IdTooOld)) => {}
+            told => self.ledger.violation(format!("another message under the id of {index}: {told:?}")),
+        }
+    }
+
+    /// A lane goes on on another connection of its user, and the one that it was sent on lives.
+    pub(super) fn move_lane(&mut self, who: Who, at: usize) {
+        let Some(link) = self.open_link(who, at) else { return };
+        let user = &self.users[who];
+        let others = user.receiver.into_iter().chain(user.writers.iter().filter_map(|writer| writer.link));
+        let is_fit = |other: &LinkIndex| *other != link && self.links.all[*other].is_speaking();
+        let is_same = |other: &LinkIndex| self.links.all[*other].uid == self.links.all[link].uid;
+        let Some(other) = others.filter(is_fit).find(is_same) else { return };
+        self.users[who].writers[at].link = Some(other);
+        // What is said of its messages may come on either.
+        for index in &self.users[who].writers[at].messages {
+            self.ledger.messages[*index].is_heard = false;
+        }
+        self.ledger.counts.moved += 1;
+        self.ledger.note(self.now_ms, || format!("lane {at} of {who} moves from link {link} to {other}"));
+    }
+
+    /// Whether each connection that can hear of a lane is one that the client reads.
+    pub(super) fn hears_all(&self, who: Who, at: usize) -> bool {
+        let is_fit = |link: &LinkIndex| {
+            let link = &self.links.all[*link];
+            link.is_speaking() && link.relay_open
+        };
+        self.users[who].writers[at].sent_on.iter().all(is_fit)
     }
 
     /// A RESULT came.
     pub(super) fn take_results(&mut self, link: LinkIndex, outcome: &Outcome<'_>) {
         let who = self.links.all[link].who;
-        let known = |writer: &&Writer| writer.lane == outcome.lane && writer.link == Some(link);
+        let known = |writer: &&Writer| writer.lane == outcome.lane && writer.spoke_on.contains(&link);
         let Some(at) = self.users[who].writers.iter().position(|writer| known(&writer)) else {
             let lane = outcome.lane.0;
             return self.ledger.violation(format!("{who} hears of lane {lane} on link {link}"));
@@ -201,6 +260,10 @@ impl World {
             self.ledger.note(self.now_ms, || {
                 format!("link {link}: {:?} {} of message {index}", outcome.code, outcome.reason)
             });
+            if self.ledger.messages[index].contested_on == Some(link) {
+                self.take_conflict(index, outcome.code, outcome.reason.known());
+                continue;
+            }
             self.ledger.take_result(index, outcome.code, receipt, moment);
             if outcome.code == ResultCode::Refused {
                 self.take_refusal(who, link, index, outcome.reason.known());
