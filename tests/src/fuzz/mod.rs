@@ -48,6 +48,14 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "client", run: client::engine },
 ];
 
+/// Makes what is made once: keys, and a conversation. It takes seconds where code is slow, which no input is to blame for.
+pub fn prepare() {
+    conversation::homes();
+    for who in 0..crate::relay_sim::keys::USERS_MAX {
+        crate::relay_sim::keys::identity(who, 0);
+    }
+}
+
 /// The target with this name.
 ///
 /// # Panics
