@@ -89,8 +89,14 @@ fn main() {
     }
 }
 
-/// All the generator's connections come from one address.
-const ONE_ADDRESS: [&str; 12] = [
+/// All the generator's connections come from one address, and its few senders fill whole mailboxes.
+const GENEROUS: [&str; 18] = [
+    "--limit",
+    "share_bytes_max=67108864",
+    "--limit",
+    "share_messages_max=100000",
+    "--limit",
+    "sender_bytes_max=1000000000000",
     "--limit",
     "connections_per_address_max=20000",
     "--limit",
@@ -112,9 +118,9 @@ fn start(directory: &Directory) -> Relay {
     if Command::new("taskset").arg("-V").output().is_ok_and(|output| output.status.success()) {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(relay);
-        Relay::start_with(command, &state, &ONE_ADDRESS)
+        Relay::start_with(command, &state, &GENEROUS)
     } else {
-        Relay::start(&state, &ONE_ADDRESS)
+        Relay::start(&state, &GENEROUS)
     }
 }
 
