@@ -13,6 +13,8 @@ pub enum AddressKey {
     V4(u32),
     /// The first 64 bits of an IPv6 address.
     V6(u64),
+    /// Nobody knows yet: a trusted proxy is about to say.
+    Behind,
 }
 
 impl From<IpAddr> for AddressKey {
@@ -29,6 +31,7 @@ impl fmt::Display for AddressKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::V4(bits) => write!(f, "{}", Ipv4Addr::from_bits(bits)),
+            Self::Behind => f.write_str("behind a proxy"),
             Self::V6(bits) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(bits) << 64)),
         }
     }

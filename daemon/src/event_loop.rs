@@ -2,11 +2,13 @@
 //!
 //! Owns: every socket, the read buffer and partial frames. One thread; nothing in it waits but the
 //! poll. It must not know what a frame means: bytes become frames in `e2e_protocol::wire`, and frames
-//! go to [`Core`].
+//! go to [`Core`]. What comes before frames or in their place: `entry`.
 //!
 //! A turn: poll; accept; read what is ready, within budgets; take the store's
 //! answers; let the core end its turn; do what it says. Sockets are registered once, edge-triggered,
 //! for both directions, so a connection that has more to read than its budget is kept in mind.
+
+mod entry;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -28,8 +30,10 @@ use crate::limits::{
     READ_BYTES_PER_TURN,
 };
 use crate::partials::{Partial, Partials};
+use crate::proxy::Network;
 use crate::reason::Reason;
 use crate::store::StoreHandle;
+use crate::text::Text;
 
 /// Slices of one vectored write.
 const SLICES: usize = 16;
@@ -47,11 +51,23 @@ struct Socket {
     peer: SocketAddr,
     /// The start of a frame whose end has not come.
     partial: Partial,
+    speaks: Speaks,
     /// The system may have bytes for us.
     readable: bool,
     /// The system said that the peer sends no more: no edge will say it again.
     ended: bool,
     queued: bool,
+}
+
+/// What a connection's bytes are.
+#[derive(Debug)]
+enum Speaks {
+    /// A trusted proxy's header is to come.
+    Proxy,
+    /// Nothing has come that would say.
+    Nothing,
+    Frames,
+    Text(Box<Text>),
 }
 
 /// What one takes.
@@ -72,6 +88,11 @@ pub struct EventLoop {
     accept_after_ms: u64,
     buffer: Vec<u8>,
     partials: Partials,
+    /// Who says for whom they speak, and who may have STAT and HEX.
+    proxies: Vec<Network>,
+    debuggers: Vec<Network>,
+    /// Sessions in text: of those who are not trusted, and of those who are.
+    texts: [usize; 2],
     /// Sockets whose last words are on their way, and until when they are kept.
     parting: VecDeque<(u64, TcpStream)>,
     core: Core,
@@ -108,10 +129,19 @@ impl EventLoop {
             accept_after_ms: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
             partials: Partials::default(),
+            proxies: Vec::new(),
+            debuggers: Vec::new(),
+            texts: [0; 2],
             parting: VecDeque::new(),
             core,
             clock,
         })
+    }
+
+    /// Trusts these proxies to say for whom they speak, and people at these addresses with STAT and HEX.
+    #[must_use]
+    pub fn trusting(self, proxies: Vec<Network>, debuggers: Vec<Network>) -> Self {
+        Self { proxies, debuggers, ..self }
     }
 
     /// What wakes the loop from another thread.
@@ -240,7 +270,9 @@ impl EventLoop {
 
     fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let id = self.core.handle_opened(AddressKey::from(peer.ip()));
+        let is_proxy = self.proxies.iter().any(|proxies| proxies.contains(peer.ip()));
+        let address = if is_proxy { AddressKey::Behind } else { AddressKey::from(peer.ip()) };
+        let id = self.core.handle_opened(address);
         let index = id.index as usize;
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
@@ -257,6 +289,7 @@ impl EventLoop {
                 stream,
                 peer,
                 partial: Partial::default(),
+                speaks: if is_proxy { Speaks::Proxy } else { Speaks::Nothing },
                 readable: true,
                 ended: false,
                 queued: true,
@@ -270,6 +303,13 @@ impl EventLoop {
         if let Some(mut socket) = self.take_socket(id) {
             log::debug!("connection {} from {} closed: {reason}", id.index, socket.peer);
             self.partials.clear(&mut socket.partial);
+            if let Speaks::Text(text) = &mut socket.speaks {
+                if let Some(open) = self.texts.get_mut(usize::from(text.is_trusted())) {
+                    *open -= 1;
+                }
+                // What is left to say was tried before; who reads has it.
+                let _ = socket.stream.write(text.output());
+            }
             if matches!(reason, Reason::Told(_)) {
                 self.part(socket.stream);
             }
@@ -340,7 +380,7 @@ impl EventLoop {
             let Some(socket) = self.sockets.get_mut(id.index as usize).and_then(Option::as_mut) else {
                 return;
             };
-            if !socket.readable {
+            if !socket.readable || matches!(&socket.speaks, Speaks::Text(text) if text.is_full()) {
                 return;
             }
             let kept = socket.partial.bytes().len();
@@ -351,6 +391,7 @@ impl EventLoop {
             match socket.stream.read(room) {
                 Ok(0) => {
                     socket.readable = false;
+                    self.finish_text(id);
                     return self.core.handle_end_of_input(id);
                 }
                 Ok(count) => {
@@ -359,7 +400,7 @@ impl EventLoop {
                     socket.readable = count == room.len() || socket.ended;
                     *budget = budget.saturating_sub(count);
                     self.core.handle_heard(id);
-                    self.take_frames(id, kept + count);
+                    self.take(id, kept + count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     socket.readable = false;
@@ -371,9 +412,18 @@ impl EventLoop {
         }
     }
 
-    /// Cuts the first `filled` bytes of the buffer into frames; keeps what is left over.
-    fn take_frames(&mut self, id: ConnId, filled: usize) {
-        let mut rest = self.buffer.get(..filled).unwrap_or_default();
+    /// Makes what it is of the first `filled` bytes of the buffer.
+    fn take(&mut self, id: ConnId, filled: usize) {
+        match self.socket(id).map(|socket| &socket.speaks) {
+            Some(Speaks::Frames) => self.take_frames(id, 0, filled),
+            Some(_) => self.take_entry(id, filled),
+            None => {}
+        }
+    }
+
+    /// Cuts what is between `start` and `filled` in the buffer into frames; keeps what is left over.
+    fn take_frames(&mut self, id: ConnId, start: usize, filled: usize) {
+        let mut rest = self.buffer.get(start..filled).unwrap_or_default();
         while !rest.is_empty() {
             match Frame::parse(rest, self.core.body_bytes_max(id)) {
                 Ok(Parsed::Frame(frame, count)) => {
@@ -418,6 +468,9 @@ impl EventLoop {
     }
 
     fn write_out(&mut self, id: ConnId) {
+        if self.socket(id).is_some_and(|socket| matches!(socket.speaks, Speaks::Text(_))) {
+            return self.write_text(id);
+        }
         loop {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.core.gather(id, &mut slices);

@@ -12,5 +12,7 @@ pub mod limits_page;
 pub mod listen;
 pub mod options;
 mod partials;
+pub mod proxy;
 pub mod reason;
 pub mod store;
+pub mod text;

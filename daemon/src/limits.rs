@@ -241,6 +241,18 @@ constants! {
     pub const PARTIAL_CAPACITY_MAX: usize = 2 * FRAME_BYTES_MAX;
     /// Buffers for begun frames, and as many for output, that are kept for reuse when nobody needs them.
     pub const POOLED_BUFFERS_MAX: usize = 64;
+    /// Bytes of a proxy's header. A longer one is malformed: the connection is closed (BAD_PROXY_HEADER).
+    pub const PROXY_HEADER_BYTES_MAX: usize = 1_024;
+    /// Debugging sessions in text from addresses that are trusted, and as many from others. One more is told BAD_MAGIC.
+    pub const TEXT_SESSIONS_MAX: usize = 16;
+    /// Bytes of a line in a debugging session: a frame in hex, and a comment. A longer one is answered with one error.
+    pub const TEXT_LINE_BYTES_MAX: usize = 3 * FRAME_BYTES_MAX + 1_024;
+    /// Bytes that such a session leaves unread before it is read from no more.
+    pub const TEXT_OUTPUT_BYTES: usize = 64 * 1024;
+    /// Bytes of frames that are put into text at once.
+    pub const TEXT_PIECE_BYTES: usize = 4 * 1024;
+    /// How long a debugging session from an address that is trusted may take to log in, if it does at all; then LOGIN_TIMEOUT.
+    pub const TEXT_LOGIN_MS: u64 = 600_000;
     /// How long a socket is kept after its last words, so that they arrive.
     pub const PARTING_MS: u64 = 1_000;
     /// Sockets that are kept after their last words. With one more, the oldest goes.

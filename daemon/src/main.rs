@@ -112,7 +112,8 @@ fn run(options: &Options) -> Result<(), Failure> {
     let clock = Clock::start(snapshot.clock);
     let core = Core::new(options.limits.clone(), policy, &snapshot, seed);
     drop(snapshot);
-    let mut event_loop = EventLoop::new(core, clock, listeners, signals).map_err(io_failure)?;
+    let event_loop = EventLoop::new(core, clock, listeners, signals).map_err(io_failure)?;
+    let mut event_loop = event_loop.trusting(options.proxies.clone(), options.debuggers.clone());
     let waker = event_loop.waker().map_err(io_failure)?;
     let notify = move || {
         if let Err(error) = waker.wake() {

@@ -11,6 +11,7 @@ use e2e_protocol::wire::session::Registration;
 
 use crate::limits::{LISTENERS_MAX, Limits};
 use crate::limits_page;
+use crate::proxy::Network;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -38,6 +39,10 @@ pub struct Options {
     pub presence_private: bool,
     /// Where to write the bound addresses.
     pub ready_file: Option<PathBuf>,
+    /// Which proxies are trusted.
+    pub proxies: Vec<Network>,
+    /// From where STAT and HEX are allowed, besides loopback.
+    pub debuggers: Vec<Network>,
     /// What may be used up, and how fast.
     pub limits: Limits,
     /// How often -v was given.
@@ -71,6 +76,18 @@ fn flags() -> getopts::Options {
         "ready-file",
         "write the bound addresses there, ADDR:PORT one a line, once listening",
         "FILE",
+    );
+    flags.optmulti(
+        "",
+        "proxy-from",
+        "a proxy at this address says for whom it speaks (PROXY protocol, version 2); may be repeated",
+        "ADDR[/PREFIX]",
+    );
+    flags.optmulti(
+        "",
+        "debug-from",
+        "allow STAT and HEX in text sessions from here, not from loopback only; may be repeated",
+        "ADDR[/PREFIX]",
     );
     flags.optmulti("", "limit", "change a limit; may be repeated; --limits lists them", "NAME=NUMBER");
     flags.optflag("", "limits", "print every limit, and the most memory that this can use, and exit");
@@ -152,10 +169,16 @@ impl Command {
             token_file,
             presence_private,
             ready_file: matches.opt_str("ready-file").map(PathBuf::from),
+            proxies: networks("--proxy-from", &matches.opt_strs("proxy-from"))?,
+            debuggers: networks("--debug-from", &matches.opt_strs("debug-from"))?,
             limits,
             verbose: matches.opt_count("v"),
         })))
     }
+}
+
+fn networks(flag: &str, given: &[String]) -> Result<Vec<Network>, String> {
+    given.iter().map(|text| text.parse().map_err(|error| format!("{flag} {text}: {error}"))).collect()
 }
 
 fn limits(given: &[String]) -> Result<Limits, String> {

@@ -70,6 +70,11 @@ impl Partials {
         }
     }
 
+    /// How many frames are begun, and the bytes of memory that they take.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.begun.len(), self.in_use_bytes)
+    }
+
     /// Whose frame has to go, where all together have more than `bytes_max`: the one that was begun longest ago.
     pub(crate) fn surplus(&self, bytes_max: usize) -> Option<ConnId> {
         let oldest = self.begun.first_key_value().map(|(_, id)| *id);

@@ -15,6 +15,8 @@ pub enum Reason {
     PeerClosed,
     /// The socket failed: reset, or gone.
     ConnectionLost,
+    /// A trusted proxy's header was none.
+    BadProxyHeader,
     /// Output took too much memory, and this peer had left its own unread for the longest. It was told nothing.
     OutputMemoryFull,
     /// Its last words were not read in time.
@@ -43,6 +45,7 @@ impl Reason {
             Self::Told(code) => code.name(),
             Self::PeerClosed => "PEER_CLOSED",
             Self::ConnectionLost => "CONNECTION_LOST",
+            Self::BadProxyHeader => "BAD_PROXY_HEADER",
             Self::OutputMemoryFull => "OUTPUT_MEMORY_FULL",
             Self::LingerExpired => "LINGER_EXPIRED",
             Self::NoticeMailboxFull => "NOTICE_MAILBOX_FULL",

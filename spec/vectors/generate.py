@@ -483,7 +483,7 @@ def reading():
 def order():
     """Frames that break two rules: the first in the order of section 3 counts."""
     about = "Two rules are broken, the earlier counts."
-    bad("order/magic-before-version", about, frame("PING", ping(), magic=b"RLY1", version=9), "BAD_MAGIC")
+    bad("order/magic-before-version", about, frame("PING", ping(), magic=b"\xe2RL1", version=9), "BAD_MAGIC")
     spoilt = frame("PING", ping(), version=9, length=0xFFFFFFFF)
     bad("order/version-before-length", about, spoilt, "UNSUPPORTED_VERSION", cut=HEADER)
     spoilt = frame("PING", ping(), length=0xFFFFFFFF, header_crc=0)

@@ -21,7 +21,7 @@ use super::{Action, ConnId, Told};
 use crate::event_loop::SOCKET_BYTES;
 use crate::limits::{
     DEADLINES_SWEPT_AT, DELIVERIES_ALWAYS, Limits, PARTIAL_CAPACITY_MAX, PARTING_MAX, POOLED_BUFFERS_MAX,
-    READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
+    READ_BUFFER_BYTES, READ_BYTES_PER_TURN, TEXT_LINE_BYTES_MAX, TEXT_OUTPUT_BYTES, TEXT_SESSIONS_MAX,
 };
 use crate::store::StoredUser;
 use crate::store::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, ENGINE_CACHE_BYTES};
@@ -94,6 +94,14 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
             bytes(
                 limits.connections_before_login_max
                     * (size_of::<PendingProof>() + 2 * BODY_BYTES_BEFORE_LOGIN_MAX),
+            ),
+        ),
+        (
+            "sessions in text",
+            bytes(
+                2 * TEXT_SESSIONS_MAX
+                    * LIST
+                    * (TEXT_LINE_BYTES_MAX + 3 * TEXT_OUTPUT_BYTES + FRAME_BYTES_MAX),
             ),
         ),
         ("sockets that part", bytes(PARTING_MAX * 64)),

@@ -55,6 +55,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) address: AddressKey,
+    /// When it is given up if its PROOF has not come.
+    pub(crate) login_until_ms: u64,
     pub(crate) phase: Phase,
     pub(crate) output: Output,
     /// When the last byte came, when the last byte was taken: milliseconds of the monotonic clock.
@@ -74,9 +76,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(address: AddressKey, now_ms: u64) -> Self {
+    pub(crate) fn new(address: AddressKey, now_ms: u64, login_until_ms: u64) -> Self {
         Self {
             address,
+            login_until_ms,
             phase: Phase::Hello,
             output: Output::default(),
             heard_ms: now_ms,

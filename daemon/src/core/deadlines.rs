@@ -19,6 +19,7 @@ impl Core {
             Timer::Login(id) => {
                 let waits = |connection: &Connection| {
                     matches!(connection.phase, Phase::Hello | Phase::Challenged { .. })
+                        && connection.login_until_ms <= now_ms
                 };
                 if self.connections.get(id).is_some_and(waits) {
                     self.end(id, ErrorCode::LoginTimeout, "login took too long");

@@ -443,6 +443,26 @@ impl Core {
         &self.limits
     }
 
+    /// What there is of everything, for people.
+    #[must_use]
+    pub fn stat(&self) -> Vec<(&'static str, u64)> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        vec![
+            ("names", count(self.users.count())),
+            ("connections", count(self.connections.len())),
+            ("before_login", count(self.connections.before_login)),
+            ("to_verify", count(self.to_verify.len())),
+            ("requests_pending", count(self.pending.len())),
+            ("lanes", count(self.lanes)),
+            ("message_bytes", count(self.pool.in_use_bytes())),
+            ("output_bytes", count(self.outputs.in_use_bytes())),
+            ("backlog_bytes", count(self.budgets.replay_bytes)),
+            ("unacknowledged", count(self.budgets.deliveries)),
+            ("store_in_flight_bytes", count(self.store_in_flight_bytes)),
+            ("store_is_failing", u64::from(self.store_is_failing())),
+        ]
+    }
+
     /// How many names are registered, connections open, and bytes of blocks in use.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
