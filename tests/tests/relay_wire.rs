@@ -152,7 +152,17 @@ fn refuses_good_frames_that_are_not_expected() {
             raw.send(bytes);
             assert_eq!(raw.ending(), Some(before), "{}, instead of PROOF", vector.name);
         }
-        let takes = [FrameType::Send, FrameType::Ack, FrameType::Lookup, FrameType::Publish, FrameType::Roll];
+        let takes = [
+            FrameType::Send,
+            FrameType::Ack,
+            FrameType::Query,
+            FrameType::Lookup,
+            FrameType::Publish,
+            FrameType::Roll,
+            FrameType::Who,
+            FrameType::Block,
+            FrameType::Remove,
+        ];
         if !takes.contains(&frame_type) && !matches!(frame_type, FrameType::Ping | FrameType::Pong) {
             let mut raw = scene.logged_in();
             raw.send(bytes);
@@ -163,17 +173,21 @@ fn refuses_good_frames_that_are_not_expected() {
     }
     let types: Vec<_> = refused.into_keys().collect();
     let all = [
+        "BLOCKED",
         "CHALLENGE",
         "DELIVER",
         "ENTRY",
         "ERROR",
         "HELLO",
         "NOTICE",
+        "PRESENCE",
         "PROOF",
         "PUBLISHED",
+        "REMOVED",
         "RESULT",
         "ROLLED",
         "ROLLS",
+        "STATES",
         "WELCOME",
     ];
     assert_eq!(types, all);
