@@ -285,7 +285,10 @@ impl Core {
 
     pub(super) fn store_error(&mut self, id: ConnId, request: u32, error: StoreErrorKind) {
         log::error!("the directory's disk failed: {error}");
-        self.store_failed();
+        // One record that is lost fails those who ask for it, and nobody else.
+        if error != StoreErrorKind::Corrupted {
+            self.store_failed();
+        }
         self.push_error(id, ErrorCode::StoreFailed, request, "the relay's disk failed");
     }
 }

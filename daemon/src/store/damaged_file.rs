@@ -1,4 +1,4 @@
-//! A database file that the engine refuses, read page by page.
+//! A database file that the engine refuses, or cannot be trusted with, read page by page.
 //!
 //! This file owns as much of redb's file format as reading takes
 //! (<https://github.com/cberner/redb/blob/master/docs/design.md>): commit slots, branches, leaves and their
@@ -107,10 +107,22 @@ impl DamagedFile {
         Header::Unreadable
     }
 
-    /// Calls `visit` with each record of a table that can be read, in the order of their keys.
-    pub(super) fn each(&self, commit: &Commit, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) {
-        if let Some(root) = commit.trees.get(table.name()).and_then(|tree| tree.root) {
-            self.walk(root, 0, visit);
+    /// Calls `visit` with each record of a table that can be read, in the order of their keys. Returns whether all
+    /// can be.
+    pub(super) fn each(&self, commit: &Commit, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        match commit.trees.get(table.name()).and_then(|tree| tree.root) {
+            Some(root) => self.walk(root, 0, visit),
+            None => true,
+        }
+    }
+
+    /// Whether all of these tables can be read, in the commit in force.
+    pub(super) fn holds_whole(&self, tables: &[Table]) -> bool {
+        match self.header() {
+            Header::Commit(commit) if commit.in_force => {
+                tables.iter().all(|table| self.each(&commit, *table, &mut |_, _| ()))
+            }
+            _ => false,
         }
     }
 

@@ -13,9 +13,11 @@ use std::{
 use super::{
     Engine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, Table,
     beside::Beside,
+    damaged_file::DamagedFile,
+    limits::OPEN_CHECK_BYTES_MAX,
     records,
     salvage::{self, SalvageError},
-    snapshot::LoadError,
+    snapshot::{LoadError, SNAPSHOT_TABLES},
     space::Space,
 };
 
@@ -140,7 +142,21 @@ fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
         // The engine would make it a new one.
         return Err(OpenError::new(OpenErrorKind::Corrupted, path, "it is empty"));
     }
+    // The engine does not verify a large file as a whole. A flipped bit in a name must not give it to somebody else.
+    if bytes > OPEN_CHECK_BYTES_MAX && !holds_whole(path)? {
+        return Err(OpenError::new(
+            OpenErrorKind::Corrupted,
+            path,
+            "the names or mailboxes cannot all be read",
+        ));
+    }
     RedbEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
+}
+
+/// Whether the tables that a start reads are whole: all but messages and keys.
+fn holds_whole(path: &Path) -> Result<bool, OpenError> {
+    let file = DamagedFile::open(path).map_err(|error| OpenError::at(path, &error))?;
+    Ok(file.holds_whole(&SNAPSHOT_TABLES))
 }
 
 /// Opens the database and takes up its state.

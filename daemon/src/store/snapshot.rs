@@ -12,6 +12,10 @@ use super::{
     records::{self, META_BOOT, META_CLOCK, META_FORMAT, META_RELAY_ID, User},
 };
 
+/// The tables that are read for it.
+pub(super) const SNAPSHOT_TABLES: [Table; 5] =
+    [Table::Meta, Table::Users, Table::Mailboxes, Table::ChunkShares, Table::Blocks];
+
 /// The state at open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
