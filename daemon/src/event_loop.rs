@@ -26,8 +26,8 @@ use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
 use crate::limits::{
     ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENTS_PER_TURN, FIRST_READ_BYTES, FURTHER_READ_BYTES,
-    FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX, PARTING_MAX, PARTING_MS, READ_BUFFER_BYTES,
-    READ_BYTES_PER_TURN,
+    FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX, NEWCOMERS_PER_TURN, PARTING_MAX, PARTING_MS,
+    READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
 };
 use crate::partials::{Partial, Partials};
 use crate::proxy::Network;
@@ -83,6 +83,8 @@ pub struct EventLoop {
     /// Sockets that have something new to read, and those that had more than was read at once: these wait for those.
     fresh: VecDeque<ConnId>,
     busy: VecDeque<ConnId>,
+    /// The same of those that have not logged in.
+    newcomers: VecDeque<ConnId>,
     /// A listener may have connections for us; not tried before `accept_after_ms`.
     accepting: bool,
     accept_after_ms: u64,
@@ -125,6 +127,7 @@ impl EventLoop {
             sockets: Vec::new(),
             fresh: VecDeque::new(),
             busy: VecDeque::new(),
+            newcomers: VecDeque::new(),
             accepting: false,
             accept_after_ms: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -201,7 +204,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.fresh.is_empty() || !self.busy.is_empty() {
+        if !(self.fresh.is_empty() && self.busy.is_empty() && self.newcomers.is_empty()) {
             return Some(Duration::ZERO);
         }
         let accept_ms = self.accepting.then_some(self.accept_after_ms);
@@ -222,7 +225,9 @@ impl EventLoop {
             socket.readable = true;
             socket.ended |= event.is_read_closed();
             if !std::mem::replace(&mut socket.queued, true) {
-                self.fresh.push_back(socket.id);
+                let queue =
+                    if self.core.is_logged_in(socket.id) { &mut self.fresh } else { &mut self.newcomers };
+                queue.push_back(socket.id);
             }
         }
     }
@@ -294,7 +299,7 @@ impl EventLoop {
                 ended: false,
                 queued: true,
             });
-            self.fresh.push_back(id);
+            self.newcomers.push_back(id);
         }
         Ok(())
     }
@@ -336,7 +341,7 @@ impl EventLoop {
         self.sockets.get_mut(id.index as usize)?.as_mut().filter(|socket| socket.id == id)
     }
 
-    /// Reads what is there: first from everybody who has something new to say, a little, then from those who had more. So
+    /// Reads what is there: first from everybody who has something new to say, a little, then from some of those who have not logged in, then from those who had more. So
     /// who floods waits for itself, and who says little for nobody's flood.
     fn read_ready(&mut self) {
         let mut left = READ_BYTES_PER_TURN;
@@ -345,6 +350,10 @@ impl EventLoop {
                 return;
             }
             let Some(id) = self.fresh.pop_front() else { return };
+            left = left.saturating_sub(self.read(id, FIRST_READ_BYTES));
+        }
+        for _ in 0..self.newcomers.len().min(NEWCOMERS_PER_TURN) {
+            let Some(id) = self.newcomers.pop_front() else { return };
             left = left.saturating_sub(self.read(id, FIRST_READ_BYTES));
         }
         let mut left = left.min(FURTHER_READ_BYTES_PER_TURN);

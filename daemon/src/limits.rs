@@ -228,6 +228,8 @@ constants! {
     pub const ACCEPT_PAUSE_MS: u64 = 1_000;
     /// Bytes that are read of a connection that has just had something to say. The rest waits behind those of others.
     pub const FIRST_READ_BYTES: usize = 16 * 1024;
+    /// Connections that have not logged in and are read in one turn. The rest waits for the next, and for everybody else.
+    pub const NEWCOMERS_PER_TURN: usize = 32;
     /// Bytes that are read of a connection that goes on saying something, each time its turn comes.
     pub const FURTHER_READ_BYTES: usize = 32 * 1024;
     /// Bytes that are read in one turn of connections that go on saying something. The rest waits for the next, and for

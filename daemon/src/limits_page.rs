@@ -60,6 +60,7 @@ fn unit(name: &str) -> &'static str {
         ("listeners", "addresses"),
         ("backlog", "connections"),
         ("accepts", "connections"),
+        ("newcomers", "connections"),
         ("events", "events"),
         ("buffers", "buffers"),
         ("parting", "sockets"),

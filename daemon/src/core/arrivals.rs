@@ -45,6 +45,12 @@ impl Core {
         self.count_in(id, address);
     }
 
+    /// Whether somebody is logged in on it.
+    #[must_use]
+    pub fn is_logged_in(&self, id: ConnId) -> bool {
+        self.connections.get(id).is_some_and(|connection| connection.slot().is_some())
+    }
+
     /// A trusted proxy did not say it as it should.
     pub fn handle_bad_proxy_header(&mut self, id: ConnId) {
         self.close(id, Reason::BadProxyHeader);
