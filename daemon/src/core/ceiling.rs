@@ -46,6 +46,8 @@ const REQUEST_BYTES: usize = 3 * 4_096;
 const ANSWERS_PER_BYTE: usize = 3;
 /// A request in the store's queue, with what its changes take until they are committed.
 const STORE_REQUEST_BYTES: usize = 1_024;
+/// A name and its mailbox in the trees and sets of a salvage, the name in three of them.
+const MENDED_NAME_BYTES: usize = 400;
 /// How often the bytes of a batch are in memory at once: in the requests, in chunks, in the changes, and in the engine's pages
 /// as they were and as they will be.
 const BATCH_COPIES: usize = 6;
@@ -149,6 +151,8 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
             ),
         ),
         ("acknowledgements for the store", bytes(limits.names_max * 3 * 64)),
+        // Its commits and its pages take the place of the batch and the cache.
+        ("names and mailboxes while a damaged store is mended", bytes(limits.names_max * MENDED_NAME_BYTES)),
     ]
 }
 
