@@ -90,10 +90,11 @@ impl RedbEngine {
         let open = |check| guarded(|| open(&self.path, check).map_err(database_error));
         let database = match open(check) {
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                if self.salvages.fetch_add(1, Ordering::Relaxed) >= SALVAGES_MAX {
+                if self.salvages.load(Ordering::Relaxed) >= SALVAGES_MAX {
                     return Err(error);
                 }
                 let salvaged = salvage(&self.path)?;
+                self.salvages.fetch_add(1, Ordering::Relaxed);
                 log::error!("the store was damaged ({}): {salvaged}", error.detail);
                 open(check)?
             }

@@ -83,13 +83,13 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let new = &in_the_making(path);
     let file = DamagedFile::open(path)?;
-    remove(new)?;
-    let mut saving = Saving::into_new(new)?;
     let commit = match file.header() {
         Header::Commit(commit) => Some(commit),
         Header::Newer(version) => return Err(SalvageError::NewerFormat(version.into())),
         Header::Unreadable => None,
     };
+    remove(new)?;
+    let mut saving = Saving::into_new(new)?;
     let beside = Beside::read(directory);
     let result = saving.meta(&file, commit.as_ref(), beside).and_then(|()| match &commit {
         Some(commit) => saving.records(&file, commit),
@@ -103,6 +103,8 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     }
     let mut salvaged = saving.finish()?;
     salvaged.set_aside = set_aside(path)?;
+    // On the disk before the first name goes, or a power cut could leave the damaged file without any.
+    File::open(directory)?.sync_all()?;
     fs::rename(new, path)?;
     File::open(directory)?.sync_all()?;
     Ok(salvaged)
