@@ -41,7 +41,7 @@ fn loses_nothing_when_clients_and_relay_are_killed() {
 #[test]
 fn gives_back_thousands_of_stored_messages_after_sigkill() {
     let directory = Directory::new();
-    assert_eq!(restart_with(3_000, &directory.path().join("state")).messages, 3_000);
+    assert_eq!(restart_with(3_000, 128, &directory.path().join("state")).messages, 3_000);
 }
 
 #[test]

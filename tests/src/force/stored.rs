@@ -14,9 +14,6 @@ use crate::raw::{AMPLE, Raw, send_frame};
 /// Messages in one mailbox: below what one sender may have waiting in it.
 const PER_MAILBOX: u64 = 25_000;
 
-/// Bytes of an envelope.
-const ENVELOPE_BYTES: usize = 128;
-
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stored {
@@ -24,6 +21,8 @@ pub struct Stored {
     pub messages: u64,
     /// Mailboxes they lay in.
     pub mailboxes: u64,
+    /// Bytes of the database then.
+    pub database_bytes: u64,
     /// Until all were stored, seconds.
     pub stored_seconds: f64,
     /// From the SIGKILL's end until the next relay listened, seconds.
@@ -40,10 +39,11 @@ impl Stored {
     pub fn json(&self) -> String {
         let [took, gave] = self.resident_bytes.map(|bytes| bytes as f64 / 1024.0 / 1024.0);
         format!(
-            "{{\"stored\":{},\"mailboxes\":{},\"lost\":0,\"stored_secs\":{:.1},\"start_ms\":{:.0},\"collected_secs\":{:.1},\
+            "{{\"stored\":{},\"mailboxes\":{},\"database_mib\":{:.0},\"lost\":0,\"stored_secs\":{:.1},\"start_ms\":{:.0},\"collected_secs\":{:.1},\
              \"resident_mib_storing\":{took:.1},\"resident_mib_collecting\":{gave:.1}}}",
             self.messages,
             self.mailboxes,
+            self.database_bytes as f64 / 1024.0 / 1024.0,
             self.stored_seconds,
             self.start_seconds * 1e3,
             self.collected_seconds
@@ -51,12 +51,15 @@ impl Stored {
     }
 }
 
-/// Stores so many messages on a relay at `state`, kills it, and collects them from the next.
+/// Stores so many messages, with envelopes of so many bytes, on a relay at `state`, kills it, and collects them from
+/// the next.
 ///
 /// # Panics
 /// If one is missing, comes twice, out of order, or altered.
 #[must_use]
-pub fn restart_with(messages: u64, state: &Path) -> Stored {
+pub fn restart_with(messages: u64, envelope_bytes: usize, state: &Path) -> Stored {
+    let envelope =
+        |number: u64| number.to_be_bytes().into_iter().cycle().take(envelope_bytes).collect::<Vec<_>>();
     let mut relay = Relay::start(state, &[]);
     let mailboxes = messages.div_ceil(PER_MAILBOX);
     let mut stored = Stored { messages, mailboxes, ..Stored::default() };
@@ -81,6 +84,7 @@ pub fn restart_with(messages: u64, state: &Path) -> Stored {
     stored.stored_seconds = started.elapsed().as_secs_f64();
     stored.resident_bytes[0] = resident_bytes_most(relay.id());
     relay.kill();
+    stored.database_bytes = std::fs::metadata(state.join("relay.redb")).map_or(0, |file| file.len());
     let killed = Instant::now();
     let relay = Relay::start(state, &[]);
     stored.start_seconds = killed.elapsed().as_secs_f64();
@@ -104,8 +108,4 @@ pub fn restart_with(messages: u64, state: &Path) -> Stored {
 
 fn receiver(index: u64) -> String {
     format!("receiver-{index}")
-}
-
-fn envelope(number: u64) -> Vec<u8> {
-    number.to_be_bytes().into_iter().cycle().take(ENVELOPE_BYTES).collect()
 }

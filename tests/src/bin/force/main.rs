@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     flags.optopt("", "pauses", "SIGSTOPs of the relay (default: 0)", "N");
     flags.optopt("", "cuts", "times that connections are cut in the middle of a frame (default: 0)", "N");
     flags.optopt("", "stored", "instead: store N messages, SIGKILL, collect them", "N");
+    flags.optopt("", "envelope", "bytes of each of those (default: 128)", "BYTES");
     flags.optopt(
         "",
         "clients",
@@ -39,16 +40,17 @@ fn main() -> ExitCode {
         None => Ok(default),
         Some(text) => text.parse().map_err(|_| format!("--{name} is a number, not '{text}'")),
     };
-    let others = number("stored", 0).and_then(|stored| Ok((stored, number("clients", 0)?)));
+    let others = number("stored", 0)
+        .and_then(|stored| Ok((stored, number("clients", 0)?, number("envelope", 128)? as usize)));
     match others {
-        Ok((0, 0)) => {}
-        Ok((0, rounds)) => {
+        Ok((0, 0, _)) => {}
+        Ok((0, rounds, _)) => {
             println!("{}", kill_clients(rounds, 1).json());
             return ExitCode::SUCCESS;
         }
-        Ok((messages, _)) => {
+        Ok((messages, _, bytes)) => {
             let directory = Directory::new();
-            println!("{}", restart_with(messages, &directory.path().join("state")).json());
+            println!("{}", restart_with(messages, bytes, &directory.path().join("state")).json());
             return ExitCode::SUCCESS;
         }
         Err(error) => return usage_error(&error),
