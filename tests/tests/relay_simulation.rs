@@ -25,6 +25,7 @@ fn two_hundred_seeds_hold() {
     assert!(counts.failed_commits > 100 && counts.clocks > 20 && counts.rolled > 20, "{told}");
     assert!(counts.claimed > 100 && counts.published > 300 && counts.handed_out > 100, "{told}");
     assert!(counts.conflicts > 20 && counts.moved > 100, "{told}");
+    assert!(counts.queries > 300 && counts.over_quota > 1_000, "{told}");
 }
 
 #[test]

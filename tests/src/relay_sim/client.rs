@@ -167,6 +167,7 @@ impl World {
                     None => self.ledger.violation(format!("an ENTRY that nobody asked for: {entry:?}")),
                 }
             }
+            (Phase::Ready, Frame::States(states)) => self.take_states(index, &states),
             (Phase::Ready, Frame::Published(published)) => self.take_published(index, &published),
             (Phase::Ready, Frame::Rolled(rolled)) => self.take_rolled(index, rolled.uid),
             (phase, frame) => {

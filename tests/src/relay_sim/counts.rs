@@ -69,6 +69,10 @@ counters! {
     handed_out,
     /// Messages under an id that another one had, which were refused.
     conflicts,
+    /// Messages that were refused because too much of their sender's waits.
+    over_quota,
+    /// Questions for ids that were answered.
+    queries,
     /// Lanes that went on on another connection while the former lived.
     moved,
     /// Faults of all kinds: those below, and connections cut, ended, stalled and delayed.

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 
-use e2e_protocol::ids::{Receipt, Sequence};
+use e2e_protocol::ids::{Receipt, Sequence, Uid};
+use e2e_protocol::limits::ENVELOPE_OFFSET;
 use e2e_protocol::wire::Routing;
 use e2e_protocol::wire::transfer::ResultCode;
+use e2e_relayd::limits::Limits;
 
 use super::counts::Counts;
 use super::envelope;
@@ -137,7 +139,7 @@ impl Ledger {
     /// A DELIVER came.
     pub(super) fn take_delivery(&mut self, link: &mut Link, routing: &Routing, bytes: &[u8], now: Moment) {
         self.counts.deliveries += 1;
-        let frame_bytes = e2e_protocol::limits::ENVELOPE_OFFSET + bytes.len();
+        let frame_bytes = ENVELOPE_OFFSET + bytes.len();
         self.take_frame(link, routing, frame_bytes);
         let index = envelope::index(bytes).filter(|index| *index < self.messages.len());
         let Some(index) = index else { return self.violation("an envelope that nobody sent".into()) };
@@ -194,6 +196,32 @@ impl Ledger {
             Some(before) => {
                 self.violation(format!("sequence {} of {who} is {before:?} and {entry:?}", sequence.0));
                 false
+            }
+        }
+    }
+
+    /// What surely waits of each sender, in each mailbox and in all, is within its quotas: what was promised, and is neither
+    /// acknowledged nor too old.
+    pub(super) fn check_quotas(&mut self, limits: &Limits, relay_ms: u64) {
+        let mut shares: HashMap<(Uid, Uid), (u64, u64)> = HashMap::new();
+        let mut senders: HashMap<Uid, u64> = HashMap::new();
+        for message in &self.messages {
+            let waits = message.promised && message.acks == 0 && !message.expired;
+            if waits && relay_ms < message.expires_ms() {
+                let bytes = (ENVELOPE_OFFSET + message.envelope_bytes) as u64;
+                let share = shares.entry((message.from_uid, message.to_uid)).or_default();
+                *share = (share.0 + 1, share.1 + bytes);
+                *senders.entry(message.from_uid).or_default() += bytes;
+            }
+        }
+        for (of, (messages, bytes)) in shares {
+            if messages > limits.share_messages_max || bytes > limits.share_bytes_max {
+                self.violation(format!("{of:?}: {messages} messages and {bytes} bytes wait, over the share"));
+            }
+        }
+        for (sender, bytes) in senders {
+            if bytes > limits.sender_bytes_max {
+                self.violation(format!("{bytes} bytes of {sender:?} wait, over its quota"));
             }
         }
     }

@@ -10,7 +10,7 @@ use e2e_protocol::wire::session::{Credit, Purpose, Receive};
 use e2e_relayd::core::ConnId;
 
 use super::bundle::{Asked, Known};
-use super::{MessageIndex, Who, keys};
+use super::{MessageIndex, Who, keys, query};
 
 /// How far the client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub(super) struct Link {
     /// Questions for bundles without an answer, and how many there were.
     pub(super) asked: Vec<Asked>,
     pub(super) asked_in_all: u32,
+    /// Questions for what became of ids, without an answer.
+    pub(super) queries: VecDeque<query::Asked>,
     /// The key that it logs in with, and the uid that this is.
     pub(super) key: usize,
     pub(super) uid: Uid,
@@ -125,6 +127,7 @@ impl Link {
             known: Known::default(),
             asked: Vec::new(),
             asked_in_all: 0,
+            queries: VecDeque::new(),
             key,
             uid: Uid::NONE,
             receiving: false,

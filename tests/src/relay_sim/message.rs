@@ -153,6 +153,16 @@ impl Message {
             && self.contested_on.is_none()
     }
 
+    /// Whether the relay knows for sure, where this connection sends, that it stored it, and its time has not run out.
+    pub(super) fn is_remembered_as_stored(&self, link: LinkIndex) -> bool {
+        let is_stored = (self.first, self.then) == (Some(ResultCode::Stored), None) && self.ttl_seconds == 0;
+        is_stored
+            && self.is_heard
+            && self.attempts == 1
+            && self.first_link == link
+            && self.contested_on.is_none()
+    }
+
     /// It is sent, once more.
     pub(super) fn note_sent(&mut self, moment: Moment, relay_forgets: bool) {
         if self.attempts == 0 {

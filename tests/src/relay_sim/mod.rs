@@ -4,7 +4,7 @@
 //! Owns: [`run`], one seed, and what is counted. Where to go next: `shape` (what a seed is), `world` (what happens),
 //! `faults` (what goes wrong), `ending` (faults stop, all has to drain), `host` (a relay's process), `store` and
 //! `disk` (the store's threads, and what they write to), `link` (a connection), `client` and `writer` (the model
-//! client), `claim` and `bundle` (names and keys), `ledger` and `message` (what must hold), `defect` (what is broken on purpose). docs/simulation.md is the
+//! client), `claim`, `bundle` and `query` (names, keys, what is known of ids), `ledger` and `message` (what must hold), `defect` (what is broken on purpose). docs/simulation.md is the
 //! page about it.
 
 mod bundle;
@@ -21,6 +21,7 @@ pub(crate) mod keys;
 mod ledger;
 mod link;
 mod message;
+mod query;
 mod roll;
 mod shape;
 mod store;

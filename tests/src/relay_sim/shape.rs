@@ -11,6 +11,9 @@ use crate::dice::Dice;
 /// Makes other dice of a seed: such that the seeds 86 and 276 are about messages only.
 const MORE: u64 = 20;
 
+/// So often at most the relay looks for what has expired while time jumps.
+const JUMP_EXPIRIES: u64 = 200;
+
 pub(super) struct Shape {
     pub(super) users: usize,
     /// Most lanes that a user sends in at a time, each on a connection of its own or with others.
@@ -48,6 +51,7 @@ pub(super) struct Shape {
     pub(super) bundles: u64,
     pub(super) conflicts: u64,
     pub(super) moves: u64,
+    pub(super) queries: u64,
     pub(super) jumps: u64,
     pub(super) jump_ms: u64,
     /// Of a thousand starts of the relay.
@@ -76,7 +80,14 @@ impl Shape {
         let mut often = |of: &[u64]| if messages_only { 0 } else { more.pick(of) };
         let (claims, publishes, bundles) = (often(&[0, 20, 60]), often(&[0, 20, 80]), often(&[20, 80]));
         let (conflicts, moves) = (often(&[0, 30]), often(&[0, 0, 40]));
-        Self {
+        let queries = often(&[0, 60]);
+        let mut limits = limits;
+        if !messages_only {
+            limits.share_messages_max = more.pick(&[30, 200, limits.share_messages_max]);
+            limits.share_bytes_max = more.pick(&[20_000, limits.share_bytes_max]);
+            limits.sender_bytes_max = more.pick(&[60_000, limits.sender_bytes_max]);
+        }
+        let mut shape = Self {
             users: dice.pick(&[2, 3, 3, 4, 5]),
             writers: dice.pick(&[1, 2, 3]),
             messages: usize::try_from(if large { dice.range(150..300) } else { dice.range(1_050..1_400) })
@@ -106,11 +117,16 @@ impl Shape {
             bundles,
             conflicts,
             moves,
+            queries,
             jumps,
             jump_ms: dice.pick(&[3 * SECOND_MS, 2 * MINUTE_MS, HOUR_MS, 40 * DAY_MS]),
             clocks: dice.pick(&[0, 300]),
             narrow: dice.per_mille(250),
-        }
+        };
+        // A minute apart, in a jump of weeks, would be most of what a seed does.
+        let limits = &mut shape.limits;
+        limits.expiry_interval_ms = limits.expiry_interval_ms.max(shape.jump_ms / JUMP_EXPIRIES);
+        shape
     }
 
     /// Limits that are met, or those of production.

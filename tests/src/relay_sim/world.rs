@@ -27,6 +27,9 @@ const ACTIONS_MAX: u64 = 6_000;
 /// Lanes that a user begins in a seed, at most: as many as the relay remembers.
 const LANES_MAX: usize = 14;
 
+/// After so many actions what waits is counted.
+const QUOTA_ACTIONS: u64 = 50;
+
 pub(super) struct World {
     pub(super) now_ms: u64,
     /// The system's clock, as it stands beside virtual time.
@@ -127,6 +130,10 @@ impl World {
         {
             actions += 1;
             self.act();
+            if actions.is_multiple_of(QUOTA_ACTIONS) {
+                let relay_ms = self.host.relay_ms(self.now_ms);
+                self.ledger.check_quotas(&self.host.limits, relay_ms);
+            }
             self.go_wrong();
             let gap_ms = 1 + self.dice.below(self.shape.gap_ms);
             self.advance(gap_ms);
@@ -162,6 +169,9 @@ impl World {
             }
             if self.dice.per_mille(self.shape.conflicts) {
                 self.use_id_again(who, at);
+            }
+            if self.dice.per_mille(self.shape.queries) {
+                self.query(who, at);
             }
             if self.dice.per_mille(self.shape.moves) {
                 self.move_lane(who, at);

@@ -70,7 +70,7 @@ impl Writer {
         }
     }
 
-    fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.first + self.messages.len() as u64
     }
 }
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// The connection that a writer can send on.
-    fn open_link(&self, who: Who, at: usize) -> Option<LinkIndex> {
+    pub(super) fn open_link(&self, who: Who, at: usize) -> Option<LinkIndex> {
         let writer = &self.users[who].writers[at];
         writer.link.filter(|link| !writer.is_closed && self.links.all[*link].is_speaking())
     }
@@ -275,7 +275,15 @@ impl World {
         let message = &mut self.ledger.messages[index];
         match reason {
             // It is sent again, or not.
-            Some(ErrorCode::Busy | ErrorCode::StoreFailed | ErrorCode::MailboxFull) => {
+            Some(
+                ErrorCode::Busy
+                | ErrorCode::StoreFailed
+                | ErrorCode::MailboxFull
+                | ErrorCode::ShareFull
+                | ErrorCode::QuotaFull,
+            ) => {
+                let is_quota = matches!(reason, Some(ErrorCode::ShareFull | ErrorCode::QuotaFull));
+                self.ledger.counts.over_quota += u64::from(is_quota);
                 message.is_done |= index.is_multiple_of(3);
             }
             Some(ErrorCode::IdTooOld) => message.is_done = true,
