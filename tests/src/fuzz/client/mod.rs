@@ -215,7 +215,8 @@ impl Client {
                 Frame::Publish(publish) => self.requests.push(publish.request),
                 Frame::Roll(roll) => self.requests.push(roll.request),
                 Frame::Ack(ack) => {
-                    for (sequence, receipt) in (ack.first.0..).zip(ack.receipts.iter()) {
+                    for (receipt, at) in ack.receipts.iter().zip(0..) {
+                        let sequence = ack.first.0 + at;
                         let Some((delivered, tag)) = self.unacked.pop_front() else {
                             panic!("it acknowledges {sequence}, which did not come");
                         };

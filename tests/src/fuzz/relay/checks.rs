@@ -46,10 +46,6 @@ impl Ledger {
         self.peers.get(&peer)?.proven.map(|(identity, _)| identity)
     }
 
-    pub(super) fn forget_connections(&mut self) {
-        self.peers.clear();
-    }
-
     /// Looks for whole frames in what a peer says.
     pub(super) fn note_said(&mut self, peer: usize, bytes: &[u8]) {
         let said = self.peers.entry(peer).or_default();

@@ -179,7 +179,6 @@ impl<'a> Relay<'a> {
         self.world.disk.fail_reads(false);
         self.world.disk.fail(false);
         self.world.restart();
-        self.ledger.forget_connections();
     }
 
     /// One of the connections, open or not.
