@@ -148,6 +148,54 @@ fn tells_who_watches_of_changes_that_last() {
 }
 
 #[test]
+fn an_answer_counts_as_told() {
+    let mut world = World::new();
+    let alice = world.register("alice", Receive::No);
+    let bob = world.register("bob", TAKE_OVER);
+    who(&mut world, alice, 3, Watch::Yes, &["bob"]);
+    world.hang_up(bob);
+    who(&mut world, alice, 4, Watch::No, &["bob"]);
+    told(&mut world, alice);
+    let bob = world.login("bob", TAKE_OVER);
+    world.advance(2_000);
+    assert_eq!(told(&mut world, alice), [(0, states(&[("bob", State::Online)]))], "it was told offline");
+    world.hang_up(bob);
+    world.put(alice, |out| Who::emit_everybody(out, 5, 0));
+    world.settle();
+    told(&mut world, alice);
+    world.advance(2_000);
+    assert_eq!(told(&mut world, alice), [], "it knows already");
+}
+
+#[test]
+fn blocking_oneself_has_no_effect() {
+    let mut world = World::new();
+    let alice = world.register("alice", TAKE_OVER);
+    block(&mut world, alice, 3, true, "alice");
+    assert_eq!(world.links[alice].blocks, [(3, true)]);
+    let to = world.uid("alice");
+    world.send(alice, to, 1, 1, b"note");
+    world.settle();
+    assert_eq!(world.numbers(alice), [1]);
+}
+
+#[test]
+fn repeated_id_is_answered_with_its_state_although_its_sender_is_blocked_since() {
+    let mut world = World::new();
+    let alice = world.register("alice", Receive::No);
+    let mallory = world.register("mallory", Receive::No);
+    let to = world.uid("alice");
+    world.send(mallory, to, 1, 1, b"before");
+    world.settle();
+    assert_eq!(world.results(mallory), all(1, 1, "STORED"));
+    block(&mut world, alice, 3, true, "mallory");
+    world.send(mallory, to, 1, 1, b"before");
+    world.send(mallory, to, 1, 2, b"after");
+    world.settle();
+    assert_eq!(world.results(mallory), [(1, "STORED".to_owned()), (2, "BLOCKED".to_owned())]);
+}
+
+#[test]
 fn changes_wait_for_a_watcher_who_does_not_read() {
     let mut world = World::with_limits(|limits| limits.output_bytes_max = 100);
     world.claim("alice");

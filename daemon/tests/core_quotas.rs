@@ -195,3 +195,30 @@ fn says_what_is_known_of_ids_and_changes_nothing() {
     world.settle();
     assert_eq!(world.links[alice].states, [(12, vec![(3, IdState::Unknown)])], "no longer remembered");
 }
+
+#[test]
+fn uncertain_message_that_is_collected_after_all_is_remembered() {
+    let mut world = World::new();
+    world.claim("bob");
+    let alice = world.register("alice", Receive::No);
+    let bob = world.login("bob", TAKE_OVER);
+    let to = world.uid("bob");
+    world.disk.fail(true);
+    world.send(alice, to, 1, 1, b"x");
+    world.advance(1_000);
+    assert_eq!(world.results(alice), all(1, 1, "UNCERTAIN"));
+    let query = Query { request: 1, lane: Lane(1), first: Number(1), count: 1 };
+    world.put(alice, |out| query.emit(out));
+    world.settle();
+    let delivered = world.delivered(bob);
+    world.ack_all(bob, &delivered);
+    world.settle();
+    assert_eq!(world.results(alice), all(1, 1, "COLLECTED"));
+    world.disk.fail(false);
+    world.put(alice, |out| query.emit(out));
+    world.send(alice, to, 1, 1, b"x");
+    world.settle();
+    assert_eq!(world.links[alice].states, [(1, vec![(1, IdState::Unknown)]), (1, vec![(1, IdState::Done)])]);
+    assert_eq!(world.results(alice), all(1, 1, "DONE"));
+    assert_eq!(world.delivered(bob), [], "it is not delivered again");
+}

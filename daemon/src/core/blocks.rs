@@ -100,6 +100,11 @@ impl Core {
             return self.push_error(id, code, request, text);
         }
         let Some(blocked) = other else { return };
+        if blocked == slot {
+            // Nobody is kept from writing to themselves.
+            let answer = Blocked { request, block };
+            return self.push(id, HEADER_BYTES + 8, |out| answer.emit(out));
+        }
         let uid = self.uid(slot);
         if let Some(token) = self.ask(id, request, uid) {
             self.blocking.insert(token, Blocking { blocker: slot, blocked, block });

@@ -13,17 +13,16 @@ use super::{ConnId, Core};
 impl Core {
     pub(super) fn handle_ack(&mut self, id: ConnId, slot: u32, ack: &Ack<'_>) {
         let recipient = self.uid(slot);
-        let mut expected = ack.first;
+        if !self.is_oldest(id, slot, ack) {
+            return self.end(id, ErrorCode::BadAck, "not the oldest deliveries that wait for it");
+        }
         for receipt in ack.receipts.iter() {
-            let Some(delivery) = self.pop_delivery(id, slot, expected) else {
-                return self.end(id, ErrorCode::BadAck, "not the oldest deliveries that wait for it");
-            };
+            let Some(delivery) = self.pop_delivery(slot) else { break };
             if delivery.kind == Kind::Message {
                 let Delivery { sender, lane, number, .. } = delivery;
                 let message = Told { sender, recipient, lane, number };
                 self.tell(&message, ResultCode::Collected, receipt);
             }
-            expected = Sequence(expected.0.saturating_add(1));
         }
         self.skip_expired(slot);
         if let Some(active) = self.users.at(slot).and_then(|user| user.active.as_mut()) {
@@ -32,15 +31,25 @@ impl Core {
         self.touch(slot);
     }
 
-    /// Takes the oldest delivery out, if it is the one with this sequence and this connection's.
-    fn pop_delivery(&mut self, id: ConnId, slot: u32, sequence: Sequence) -> Option<Delivery> {
+    /// Whether an ACK names the oldest deliveries on this connection, all of them written: it counts whole or not at all.
+    fn is_oldest(&mut self, id: ConnId, slot: u32, ack: &Ack<'_>) -> bool {
+        let Some(user) = self.users.at(slot).filter(|user| user.receiver == Some(id)) else { return false };
+        let Some(mailbox) = user.mailbox() else { return false };
+        let written_at = mailbox.written_at;
+        let mut waiting = mailbox.deliveries.iter().filter(|delivery| !delivery.kind.is_expired());
+        let mut expected = Some(ack.first);
+        (0..ack.receipts.len()).all(|_| {
+            let fits = waiting
+                .next()
+                .is_some_and(|next| Some(next.sequence) == expected && next.ring_end <= written_at);
+            expected = expected.and_then(|sequence| sequence.0.checked_add(1)).map(Sequence);
+            fits
+        })
+    }
+
+    /// Takes the oldest delivery out that waits for an acknowledgement.
+    fn pop_delivery(&mut self, slot: u32) -> Option<Delivery> {
         self.skip_expired(slot);
-        let user = self.users.at(slot).filter(|user| user.receiver == Some(id))?;
-        let mailbox = user.mailbox()?;
-        let oldest = mailbox.deliveries.front()?;
-        if oldest.sequence != sequence || oldest.ring_end > mailbox.written_at {
-            return None;
-        }
         let delivery = self.with_mailbox(slot, |mailbox| {
             let delivery = mailbox.deliveries.pop_front()?;
             mailbox.acknowledge(&delivery);

@@ -21,6 +21,8 @@ pub(crate) enum Seen {
     New,
     /// Accepted, no result yet.
     Pending,
+    /// UNCERTAIN was said: to be taken as new, but it may be collected yet.
+    Uncertain,
     /// STORED was said.
     Stored,
     /// It was collected.
@@ -77,7 +79,7 @@ impl LaneState {
         }
         let at = place(number.0);
         match (self.seen.get(at), self.digests.get(at)) {
-            (Some(Seen::New), _) | (None, _) | (_, None) => Admission::New,
+            (Some(Seen::New | Seen::Uncertain), _) | (None, _) | (_, None) => Admission::New,
             (Some(seen), Some(known)) if *known == digest => Admission::Repeated(*seen),
             _ => Admission::Conflict,
         }

@@ -47,6 +47,16 @@ impl Watches {
         self.by_connection.get(&id).map_or(0, Vec::len)
     }
 
+    /// A connection was told this of a name, in an answer.
+    fn note_told(&mut self, id: ConnId, slot: u32, state: State) {
+        let watched = self.by_slot.get_mut(&slot);
+        if let Some((_, told)) =
+            watched.and_then(|watched| watched.watchers.iter_mut().find(|(watcher, _)| *watcher == id))
+        {
+            *told = state;
+        }
+    }
+
     fn add(&mut self, id: ConnId, slot: u32, state: State) {
         self.count += 1;
         self.by_connection.entry(id).or_default().push(slot);
@@ -167,6 +177,13 @@ impl Core {
     }
 
     fn push_presence(&mut self, id: ConnId, request: u32, next: u32, states: &[(State, Name)]) {
+        if self.watches.count_of(id) > 0 {
+            for (state, name) in states {
+                if let Some(slot) = self.users.slot_of(name) {
+                    self.watches.note_told(id, slot, *state);
+                }
+            }
+        }
         let frame_bytes = HEAD_BYTES + STATE_BYTES * states.len();
         self.push(id, frame_bytes, |out| Presence::emit(out, request, next, states));
     }

@@ -14,7 +14,7 @@ impl Core {
         let lanes = self.users.at(slot).and_then(|user| user.active.as_mut()).map(|active| &mut active.lanes);
         let lane = lanes.and_then(|lanes| lanes.find(query.lane).map(|lane| &*lane));
         let state_of = |number| match lane.map_or(Seen::New, |lane| lane.seen(number)) {
-            Seen::New => IdState::Unknown,
+            Seen::New | Seen::Uncertain => IdState::Unknown,
             Seen::Pending => IdState::Waiting,
             Seen::Stored | Seen::Done if is_private => IdState::Accepted,
             Seen::Stored => IdState::Stored,

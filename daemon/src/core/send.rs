@@ -29,7 +29,7 @@ impl Core {
         let Routing { lane, number, .. } = message.routing;
         match self.take(id, slot, message) {
             // The result is said when it comes.
-            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Pending)) => {}
+            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Uncertain | Seen::Pending)) => {}
             Ok(Taken::Repeated(Seen::Stored | Seen::Done)) if self.policy.presence_private => {
                 self.push_result(id, lane, number, ResultCode::Accepted);
             }
@@ -42,6 +42,14 @@ impl Core {
     fn take(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) -> Result<Taken, ErrorCode> {
         let Routing { peer: recipient, lane, number, ttl_seconds, .. } = message.routing;
         let sender = self.uid(slot);
+        // What was taken under an id is answered first, whatever became of its recipient since.
+        let digest = lane::digest(message.body_crc, recipient);
+        match self.open_lane(id, slot, lane).ok_or(ErrorCode::Busy)?.admission(number, digest) {
+            lane::Admission::New => {}
+            lane::Admission::Repeated(seen) => return Ok(Taken::Repeated(seen)),
+            lane::Admission::Conflict => return Err(ErrorCode::IdConflict),
+            lane::Admission::TooOld => return Err(ErrorCode::IdTooOld),
+        }
         let user = self.users.at(recipient.slot()).filter(|user| user.registered && recipient != Uid::NONE);
         let Some(user) = user else { return Err(ErrorCode::UnknownRecipient) };
         if user.generation != recipient.generation() {
@@ -50,13 +58,6 @@ impl Core {
         let receiving = user.receiver.is_some();
         if self.blocks.holds(recipient.slot(), slot) {
             return Err(ErrorCode::Blocked);
-        }
-        let digest = lane::digest(message.body_crc, recipient);
-        match self.open_lane(id, slot, lane).ok_or(ErrorCode::Busy)?.admission(number, digest) {
-            lane::Admission::New => {}
-            lane::Admission::Repeated(seen) => return Ok(Taken::Repeated(seen)),
-            lane::Admission::Conflict => return Err(ErrorCode::IdConflict),
-            lane::Admission::TooOld => return Err(ErrorCode::IdTooOld),
         }
         if self.is_changing_hands(recipient.slot()) {
             return Err(ErrorCode::Busy);
@@ -185,12 +186,22 @@ impl Core {
         let seen = match code {
             ResultCode::Collected | ResultCode::Done | ResultCode::Accepted => Seen::Done,
             ResultCode::Stored => Seen::Stored,
-            ResultCode::Refused | ResultCode::Uncertain | ResultCode::Expired => Seen::New,
+            ResultCode::Uncertain => Seen::Uncertain,
+            ResultCode::Refused | ResultCode::Expired => Seen::New,
         };
         let known = user.active.as_mut().and_then(|active| active.lanes.find(lane));
         let listener = known.map(|lane| (lane.settle(number, seen), lane.connection));
         let is_late = matches!(code, ResultCode::Collected | ResultCode::Expired);
         let is_private = self.policy.presence_private;
+        if let (ResultCode::Stored, Some((Seen::Done, _))) = (code, listener) {
+            // Another copy of it was collected already, sent before under the same id: nothing more is to be said of this one.
+            if let Some(lane) =
+                self.users.with_uid(sender).and_then(|user| user.active.as_mut()?.lanes.find(lane))
+            {
+                lane.settle(number, Seen::Done);
+            }
+            return;
+        }
         // Where presence is private, a first result says no more than that the relay has it, or had it.
         let said = match (code, listener) {
             _ if !is_private => Some(code),
