@@ -19,8 +19,9 @@ use sha2::{Digest, Sha256};
 use super::world::World;
 use super::{LinkIndex, Who, keys};
 
-/// The request number of every PUBLISH; LOOKUPs of bundles have those from the next on.
-const PUBLISH: u32 = 9;
+/// The request numbers of PUBLISHes start here, one for each thing that is published however often it is asked for; those of
+/// LOOKUPs of bundles are below.
+const PUBLISH_FROM: u32 = 0x4000_0000;
 const LOOKUP_FROM: u32 = 10;
 
 /// What a user has published, oldest first. Numbers go on when the name rolls over, and what was before does not count.
@@ -29,6 +30,8 @@ pub(super) struct Shelf {
     prekeys: Vec<Prekey>,
     /// What was not answered: it is asked for again until it is.
     publishing: Option<Publishing>,
+    /// How many things were published, in all.
+    published: u32,
     /// Connections on which copies of that may be under way.
     asked_on: Vec<LinkIndex>,
     /// Signed prekeys before this one belong to an older key of the name.
@@ -61,6 +64,7 @@ pub(super) struct Known {
 
 #[derive(Clone, Copy)]
 struct Publishing {
+    request: u32,
     prekey: usize,
     /// With the signed prekey, not only a batch for it.
     signed: bool,
@@ -126,11 +130,9 @@ impl Shelf {
         Known { confirmed, sure, came: prekey.came }
     }
 
-    /// What is published was answered there; returns whether it was asked for there.
-    fn forget_asked(&mut self, link: LinkIndex) -> bool {
-        let before = self.asked_on.len();
+    /// What is published was answered there.
+    fn forget_asked(&mut self, link: LinkIndex) {
         self.asked_on.retain(|asked| *asked != link);
-        self.asked_on.len() != before
     }
 
     /// Whether the relay can have this signed prekey in force, with so many one-time prekeys left, in an answer to what was
@@ -192,13 +194,15 @@ impl World {
         if batch.is_some() {
             batches.push((count, false));
         }
-        shelf.publishing = Some(Publishing { prekey, signed, batch });
+        shelf.published += 1;
+        let request = PUBLISH_FROM + shelf.published;
+        shelf.publishing = Some(Publishing { request, prekey, signed, batch });
         self.send_publish(who, link);
     }
 
     fn send_publish(&mut self, who: Who, link: LinkIndex) {
         let shelf = &mut self.users[who].shelf;
-        let Some(Publishing { prekey, signed, batch }) = shelf.publishing else { return };
+        let Some(Publishing { request, prekey, signed, batch }) = shelf.publishing else { return };
         shelf.asked_on.push(link);
         let spk = modulus(SIGNED, who, prekey, 0, 0);
         let signatures = [signature(SIGNED, who, prekey), signature(ONE_TIME, who, prekey)];
@@ -207,7 +211,7 @@ impl World {
             (0..count).map(|place| modulus(ONE_TIME, who, prekey, number, place)).collect()
         });
         let publish = Publish {
-            request: PUBLISH,
+            request,
             signed_prekey: signed.then_some(SignedPrekey {
                 modulus: &spk,
                 made_ms: made_ms(prekey),
@@ -240,10 +244,12 @@ impl World {
     pub(super) fn take_published(&mut self, index: LinkIndex, published: &Published) {
         let link = &self.links.all[index];
         let who = link.who;
-        // Where it was not asked for lately it is the answer to a copy, read late, of what was asked for again elsewhere.
-        let is_its = link.uid == self.users[who].uid && self.users[who].shelf.forget_asked(index);
+        let is_present = link.uid == self.users[who].uid;
         let shelf = &mut self.users[who].shelf;
-        let Some(Publishing { prekey, batch, .. }) = shelf.publishing.take_if(|_| is_its) else { return };
+        shelf.forget_asked(index);
+        // Else it is the answer to a copy, read late, of what was asked for again elsewhere, or before.
+        let is_its = |publishing: &mut Publishing| is_present && publishing.request == published.request;
+        let Some(Publishing { prekey, batch, .. }) = shelf.publishing.take_if(is_its) else { return };
         shelf.prekeys[prekey].is_confirmed = true;
         if let Some(batch) = batch {
             shelf.prekeys[prekey].batches[usize::from(batch)].1 = true;
@@ -254,11 +260,12 @@ impl World {
     }
 
     /// An ERROR answered a PUBLISH.
-    fn take_publish_error(&mut self, index: LinkIndex, code: Option<ErrorCode>) {
+    fn take_publish_error(&mut self, index: LinkIndex, request: u32, code: Option<ErrorCode>) {
         let who = self.links.all[index].who;
         let shelf = &mut self.users[who].shelf;
-        let is_its = shelf.forget_asked(index);
-        let is_fair = match (code, shelf.publishing.filter(|_| is_its)) {
+        shelf.forget_asked(index);
+        let its = shelf.publishing.filter(|publishing| publishing.request == request);
+        let is_fair = match (code, its) {
             // It is asked for again.
             (Some(ErrorCode::Busy | ErrorCode::StoreFailed), _) => true,
             // A copy of what was answered, or of what an older key of the name asked for.
@@ -324,8 +331,8 @@ impl World {
         request: u32,
         code: Option<ErrorCode>,
     ) -> bool {
-        if request == PUBLISH {
-            self.take_publish_error(index, code);
+        if request >= PUBLISH_FROM {
+            self.take_publish_error(index, request, code);
         } else if let Some(asked) = self.take_asked(index, request) {
             let is_same = self.users[asked.to].uid == asked.uid;
             let is_fair = match code {
