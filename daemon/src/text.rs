@@ -3,18 +3,11 @@
 //! Owns: what a line means, and how frames are shown. A translator in front of the core: the loop gives it bytes, carries out what
 //! it makes of them, and gives it the frames that the core says. Must not know sockets or the core.
 
-use std::fmt::Write as _;
-
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::layout::{Field, explain};
 use e2e_protocol::wire::{Frame, Parsed};
 
 use crate::limits::{TEXT_LINE_BYTES_MAX, TEXT_OUTPUT_BYTES};
-
-/// Bytes in a line of hex.
-const HEX_LINE_BYTES: usize = 16;
-/// Columns of hex before the comment, at least.
-const HEX_COLUMNS: usize = 11;
 
 const HELP: &str = "\
 PING  is answered with PONG
@@ -185,16 +178,6 @@ fn from_hex(line: &[u8]) -> Result<Vec<u8>, String> {
 
 /// As spec/wire.md shows its session.
 fn show(field: Field<'_>, text: &mut String) {
-    for (index, line) in field.bytes.chunks(HEX_LINE_BYTES).enumerate() {
-        let mut hex = String::new();
-        for byte in line {
-            let separator = if hex.is_empty() { "" } else { " " };
-            // A string takes everything.
-            let _ = write!(hex, "{separator}{byte:02x}");
-        }
-        let _ = match index {
-            0 => writeln!(text, "{hex:<HEX_COLUMNS$}    # {:>2} {field}", field.offset),
-            _ => writeln!(text, "{hex}"),
-        };
-    }
+    // A string takes everything.
+    let _ = field.write_lines(text);
 }

@@ -3,7 +3,6 @@
 //! Owns: reading them, and how they are shown: as spec/wire.md shows its session, so that what is printed can be
 //! read again. Must not know keys: of an envelope only what everybody sees is explained.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -18,12 +17,6 @@ use super::print;
 
 /// Most bytes that are read: some hundred of the longest frames in hex.
 const INPUT_BYTES_MAX: u64 = 16 << 20;
-
-/// Bytes in a line.
-const LINE_BYTES: usize = 16;
-
-/// Columns of hex before the comment, at least.
-const HEX_COLUMNS: usize = 11;
 
 pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
     let input = read(file)?;
@@ -123,16 +116,6 @@ fn explain_one(bytes: &[u8], text: &mut String) {
 }
 
 fn show(field: Field<'_>, text: &mut String) {
-    for (index, line) in field.bytes.chunks(LINE_BYTES).enumerate() {
-        let mut hex = String::new();
-        for byte in line {
-            let separator = if hex.is_empty() { "" } else { " " };
-            // A string takes everything.
-            let _ = write!(hex, "{separator}{byte:02x}");
-        }
-        let _ = match index {
-            0 => writeln!(text, "{hex:<HEX_COLUMNS$}    # {:>2} {field}", field.offset),
-            _ => writeln!(text, "{hex}"),
-        };
-    }
+    // A string takes everything.
+    let _ = field.write_lines(text);
 }

@@ -46,6 +46,41 @@ enum Meaning<'a> {
     },
 }
 
+/// Bytes in a line of hex.
+const LINE_BYTES: usize = 16;
+
+/// Columns that shorter fields are filled up to, so that most comments stand below each other: four bytes.
+const LINE_COLUMNS: usize = 11;
+
+impl Field<'_> {
+    /// Writes the field as spec/wire.md, section 12, shows it: its bytes in hex, 16 in a line, and behind the first line
+    /// its offset, name and meaning.
+    ///
+    /// # Errors
+    /// As `out`.
+    pub fn write_lines(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        for (index, line) in self.bytes.chunks(LINE_BYTES).enumerate() {
+            let mut separator = "";
+            for byte in line {
+                write!(out, "{separator}{byte:02x}")?;
+                separator = " ";
+            }
+            if index == 0 {
+                let columns = (3 * line.len()).saturating_sub(1);
+                write!(
+                    out,
+                    "{:1$}    # {2:>2} {self}",
+                    "",
+                    LINE_COLUMNS.saturating_sub(columns),
+                    self.offset
+                )?;
+            }
+            out.write_char('\n')?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Field<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
