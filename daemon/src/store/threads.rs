@@ -23,6 +23,10 @@ use super::{
     space::Space,
 };
 
+/// How much less urgent than the loop the store's threads are, as nice(2) counts.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
 /// What the event loop sees of the store. Dropped, it flushes and stops the threads, as
 /// [`StoreHandle::shutdown`] does.
 #[derive(Debug)]
@@ -91,6 +95,13 @@ impl StoreHandle {
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let body = move || {
+            // The loop goes first where both want one core: it is short of time, the disk is slow anyway. On Linux this is
+            // the thread's own priority; elsewhere, or where it may not, all goes on as it was.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::nice(NICE);
+            body();
+        };
         self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(body)?);
         Ok(())
     }
