@@ -5,7 +5,6 @@
 //! late generator shows as latency.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use e2e_protocol::ids::{Lane, Number, Receipt, Sequence, Uid};
@@ -15,107 +14,40 @@ use e2e_protocol::wire::transfer::{Ack, ResultCode};
 use e2e_protocol::wire::{ErrorCode, Frame, FrameType, Parsed, Routing, routed::emit_routed};
 use e2e_tests::process::{Relay, cpu_seconds, resident_bytes};
 use e2e_tests::raw::{AMPLE, Raw};
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::Work;
+use super::figures::Figures;
+use super::socket::Socket;
 
-/// What was measured.
-pub(crate) struct Figures {
-    messages: u64,
-    seconds: f64,
-    cpu_seconds: f64,
-    latencies_us: Vec<u32>,
-    rss_bytes: u64,
-    stored: bool,
-}
-
-impl Figures {
-    /// A percentile of the latencies, microseconds.
-    pub(crate) fn percentile(&self, fraction: f64) -> f64 {
-        let last = self.latencies_us.len().saturating_sub(1);
-        self.latencies_us.get((last as f64 * fraction).round() as usize).copied().map_or(0.0, f64::from)
-    }
-
-    /// One JSON object.
-    pub(crate) fn json(&self, system: &str) -> String {
-        let per_second = self.messages as f64 / self.seconds;
-        let stored = if self.stored { format!(",\"stored_per_s\":{per_second:.0}") } else { String::new() };
-        format!(
-            "{{\"system\":\"{system}\",\"msgs\":{},\"secs\":{:.2},\"msgs_per_s\":{per_second:.0},\
-             \"cpu_us_per_msg\":{:.3},\"p50_us\":{:.0},\"p99_us\":{:.0},\"p999_us\":{:.0},\"rss_bytes\":{}{stored}}}",
-            self.messages,
-            self.seconds,
-            self.cpu_seconds * 1e6 / (self.messages as f64).max(1.0),
-            self.percentile(0.5),
-            self.percentile(0.99),
-            self.percentile(0.999),
-            self.rss_bytes,
-        )
-    }
-}
-
-/// A non-blocking connection that is logged in.
-struct Peer {
-    stream: TcpStream,
-    received: Vec<u8>,
-    filled: usize,
-    to_write: Vec<u8>,
-    written: usize,
-}
+/// A connection that is logged in.
+struct Peer(Socket);
 
 impl Peer {
     fn new(raw: Raw) -> Self {
-        raw.stream.set_nonblocking(true).expect("the option is there");
-        Self {
-            stream: TcpStream::from_std(raw.stream),
-            received: vec![0; 256 * 1024],
-            filled: 0,
-            to_write: Vec::new(),
-            written: 0,
-        }
+        Self(Socket::new(raw.stream))
     }
 
     fn push(&mut self, emit: impl FnOnce(&mut [u8]) -> Result<usize, e2e_protocol::wire::NoRoom>) {
-        let start = self.to_write.len();
-        self.to_write.resize(start + FRAME_BYTES_MAX + 1024, 0);
-        let count = emit(&mut self.to_write[start..]).expect("there is room");
-        self.to_write.truncate(start + count);
-    }
-
-    fn flush(&mut self) {
-        while self.written < self.to_write.len() {
-            match self.stream.write(&self.to_write[self.written..]) {
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("writing: {error}"),
-            }
-        }
-        self.written = 0;
-        self.to_write.clear();
+        let out = &mut self.0.to_write;
+        let start = out.len();
+        out.resize(start + FRAME_BYTES_MAX + 1024, 0);
+        let count = emit(&mut out[start..]).expect("there is room");
+        out.truncate(start + count);
     }
 
     /// Reads what is there, and shows each frame.
     fn read(&mut self, mut look: impl FnMut(Frame<'_>)) {
-        loop {
-            match self.stream.read(&mut self.received[self.filled..]) {
-                Ok(0) => panic!("the relay closed the connection"),
-                Ok(count) => self.filled += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => panic!("reading: {error}"),
-            }
+        self.0.read(|bytes, _| {
             let mut at = 0;
             while let Parsed::Frame(frame, count) =
-                Frame::parse(&self.received[at..self.filled], BODY_BYTES_MAX).expect("a frame")
+                Frame::parse(&bytes[at..], BODY_BYTES_MAX).expect("a frame")
             {
                 look(frame);
                 at += count;
             }
-            self.received.copy_within(at..self.filled, 0);
-            self.filled -= at;
-        }
+            at
+        });
     }
 }
 
@@ -218,11 +150,11 @@ fn run(
     let mut poll = Poll::new().expect("a poll");
     let interest = Interest::READABLE | Interest::WRITABLE;
     for (index, sender) in senders.iter_mut().enumerate() {
-        poll.registry().register(&mut sender.peer.stream, Token(index), interest).unwrap();
+        poll.registry().register(&mut sender.peer.0.stream, Token(index), interest).unwrap();
     }
     for (index, receiver) in receivers.iter_mut().enumerate() {
         let token = Token(senders.len() + index);
-        poll.registry().register(&mut receiver.peer.stream, token, interest).unwrap();
+        poll.registry().register(&mut receiver.peer.0.stream, token, interest).unwrap();
     }
     let mut load = Load {
         work,
@@ -246,7 +178,7 @@ fn run(
         load.send(&mut senders);
         if let Some(victim) = &mut victim {
             load.fill(victim);
-            victim.peer.flush();
+            victim.peer.0.flush();
             load.read_results(victim, ResultCode::Collected, false);
         }
         let timeout = if work.rate.is_some() { Duration::ZERO } else { Duration::from_millis(10) };
@@ -255,7 +187,7 @@ fn run(
             let Token(index) = event.token();
             if let Some(sender) = senders.get_mut(index) {
                 load.read_results(sender, counts, true);
-                sender.peer.flush();
+                sender.peer.0.flush();
             } else if let Some(receiver) = receivers.get_mut(index - senders.len()) {
                 load.receive(receiver);
             }
@@ -283,7 +215,7 @@ impl Load<'_> {
         let Some(rate) = self.work.rate else {
             for sender in senders {
                 self.fill(sender);
-                sender.peer.flush();
+                sender.peer.0.flush();
             }
             return;
         };
@@ -295,12 +227,12 @@ impl Load<'_> {
             self.intended += 1;
             self.put(&mut senders[index], at_us);
         }
-        senders.iter_mut().for_each(|sender| sender.peer.flush());
+        senders.iter_mut().for_each(|sender| sender.peer.0.flush());
     }
 
     /// Fills a sender's window.
     fn fill(&mut self, sender: &mut Sender) {
-        if sender.in_flight < self.work.window && sender.peer.to_write.is_empty() {
+        if sender.in_flight < self.work.window && sender.peer.0.to_write.is_empty() {
             let now_us = self.now_us();
             while sender.in_flight < self.work.window {
                 self.put(sender, now_us);
@@ -375,6 +307,6 @@ impl Load<'_> {
         for (first, count) in acks {
             peer.push(|out| Ack::emit(out, Sequence(first), &self.receipts[..count]));
         }
-        peer.flush();
+        peer.0.flush();
     }
 }

@@ -1,17 +1,23 @@
 //! Measures the relay: throughput, CPU per message, latency, stored acknowledgements, idle connections.
 //!
 //! Owns: the command line and the JSON that it prints, one object per measurement. The work itself:
-//! `load` (messages), `idle` (connections). The relay is the real binary on a port that the system
+//! `load` (messages), `idle` (connections); the same for other systems: `peers`. The relay is the real binary on a port that the system
 //! chose, pinned to one core where `taskset` is there, with the generator on another.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a benchmark
 
+mod figures;
 mod idle;
 mod load;
+mod peers;
+mod socket;
 
+use std::path::Path;
 use std::process::Command;
 
 use e2e_tests::process::{Directory, Relay, binary};
+use figures::Figures;
+use peers::Task;
 
 /// What the command line asks for.
 struct Work {
@@ -38,6 +44,11 @@ fn main() {
         "one recipient never reads: compare latencies with and without; needs --rate",
     );
     flags.optopt("", "idle", "log in N connections and measure what each costs", "N");
+    flags.optflag(
+        "",
+        "peers",
+        "the same for nats-server, redis and mosquitto, where they are installed, and a table",
+    );
     flags.optflag("h", "help", "print this help and exit");
     let usage = |flags: &getopts::Options| {
         flags.usage("Usage: relay-bench [OPTION]...\nPrints JSON, one object a line.")
@@ -65,27 +76,95 @@ fn main() {
         rate: matches.opt_present("rate").then(|| number("rate", 0.0)),
     };
     pin_self();
+    let peers = matches.opt_present("peers");
     if matches.opt_present("idle") {
-        return idle::run(number("idle", 0.0) as usize);
+        let count = number("idle", 0.0) as usize;
+        idle::run(count);
+        if peers {
+            peers::measure_idle(count, &mut |name, bytes| {
+                println!(
+                    "{{\"system\":\"{name}, idle\",\"connections\":{count},\"bytes_per_connection\":{bytes}}}"
+                );
+            });
+        }
+        return;
     }
-    if matches.opt_present("store") {
-        let directory = Directory::new();
-        let relay = start(&directory);
-        return println!("{}", load::stored(&relay, &work).json("e2e-relayd, stored"));
-    }
-    let without = {
-        let directory = Directory::new();
-        let relay = start(&directory);
-        load::delivered(&relay, &work, false)
+    let task = match (matches.opt_present("store"), matches.opt_present("stalled")) {
+        (true, _) => Task::Stored,
+        (false, true) => Task::Stalled,
+        (false, false) => Task::Delivered,
     };
-    println!("{}", without.json("e2e-relayd"));
-    if matches.opt_present("stalled") {
-        let directory = Directory::new();
-        let relay = start(&directory);
-        let with = load::delivered(&relay, &work, true);
-        let ratio = with.percentile(0.999) / without.percentile(0.999).max(1.0);
-        let json = with.json("e2e-relayd, one recipient stalled");
-        println!("{}", json.replace('}', &format!(",\"p999_ratio\":{ratio:.2}}}")));
+    if task == Task::Stalled && work.rate.is_none() {
+        eprintln!("relay-bench: error: --stalled needs --rate");
+        std::process::exit(64);
+    }
+    let mut table = Table::default();
+    // With a stalled recipient each system is measured twice: first without.
+    let first = if task == Task::Stalled { Task::Delivered } else { task };
+    table.add("e2e-relayd", ours(&work, first));
+    if peers {
+        peers::measure(&work, first, &mut |name, figures| table.add(name, figures));
+    }
+    if task == Task::Stalled {
+        table.add_stalled("e2e-relayd", ours(&work, task));
+        if peers {
+            peers::measure(&work, task, &mut |name, figures| table.add_stalled(name, figures));
+        }
+    }
+    if peers {
+        table.print();
+    }
+}
+
+/// The relay under this work.
+fn ours(work: &Work, task: Task) -> Figures {
+    let directory = Directory::new();
+    let relay = start(&directory);
+    match task {
+        Task::Stored => load::stored(&relay, work),
+        Task::Delivered => load::delivered(&relay, work, false),
+        Task::Stalled => load::delivered(&relay, work, true),
+    }
+}
+
+/// What was measured so far, in order.
+#[derive(Default)]
+struct Table(Vec<(String, Figures)>);
+
+impl Table {
+    fn add(&mut self, system: &str, figures: Figures) {
+        println!("{}", figures.json(system));
+        self.0.push((system.to_owned(), figures));
+    }
+
+    /// One recipient never read: prints how much later the others' messages came.
+    fn add_stalled(&mut self, system: &str, with: Figures) {
+        let without = self.0.iter().find(|(of, _)| of == system);
+        let ratio =
+            without.map_or(0.0, |(_, without)| with.percentile(0.999) / without.percentile(0.999).max(1.0));
+        let name = format!("{system}, one recipient stalled");
+        println!("{}", with.json(&name).replace('}', &format!(",\"p999_ratio\":{ratio:.2}}}")));
+        self.0.push((name, with));
+    }
+
+    /// For people, on standard error.
+    fn print(&self) {
+        let width = self.0.iter().map(|(system, _)| system.len()).max().unwrap_or(0);
+        eprintln!(
+            "{:<width$} {:>12} {:>11} {:>9} {:>9} {:>9} {:>9}",
+            "", "messages/s", "CPU us/msg", "p50 us", "p99 us", "p99.9 us", "MiB"
+        );
+        for (system, figures) in &self.0 {
+            eprintln!(
+                "{system:<width$} {:>12.0} {:>11.3} {:>9.0} {:>9.0} {:>9.0} {:>9.1}",
+                figures.per_second(),
+                figures.cpu_us(),
+                figures.percentile(0.5),
+                figures.percentile(0.99),
+                figures.percentile(0.999),
+                figures.rss_bytes as f64 / 1_048_576.0
+            );
+        }
     }
 }
 
@@ -113,14 +192,17 @@ const GENEROUS: [&str; 18] = [
 
 /// The relay, alone on the first core where it can be.
 fn start(directory: &Directory) -> Relay {
-    let state = directory.path().join("state");
-    let relay = binary("e2e-relayd");
+    Relay::start_with(pinned(&binary("e2e-relayd")), &directory.path().join("state"), &GENEROUS)
+}
+
+/// A program that is to run on the first core, where that can be said.
+fn pinned(program: &Path) -> Command {
     if Command::new("taskset").arg("-V").output().is_ok_and(|output| output.status.success()) {
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(relay);
-        Relay::start_with(command, &state, &GENEROUS)
+        command.args(["-c", "0"]).arg(program);
+        command
     } else {
-        Relay::start(&state, &GENEROUS)
+        Command::new(program)
     }
 }
 
