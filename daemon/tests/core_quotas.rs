@@ -222,3 +222,20 @@ fn uncertain_message_that_is_collected_after_all_is_remembered() {
     assert_eq!(world.results(alice), all(1, 1, "DONE"));
     assert_eq!(world.delivered(bob), [], "it is not delivered again");
 }
+
+#[test]
+fn live_messages_one_after_the_other_use_up_no_account() {
+    let mut world = World::with_limits(|limits| limits.shares_max = 2);
+    let bob = world.register("bob", TAKE_OVER);
+    let alice = world.register("alice", Receive::No);
+    let to = world.uid("bob");
+    for number in 1..=20 {
+        world.send(alice, to, 1, number, &ENVELOPE);
+        world.settle();
+        let delivered = world.delivered(bob);
+        world.ack_all(bob, &delivered);
+        world.settle();
+    }
+    assert_eq!(world.results(alice), all(1, 20, "COLLECTED"));
+    assert!(world.core.accounts_fit());
+}

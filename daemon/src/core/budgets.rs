@@ -14,9 +14,6 @@ use crate::reason::Reason;
 /// Entries for which an empty list of deliveries keeps its memory.
 const DELIVERIES_KEPT: usize = 8;
 
-/// How often the pairs of mailboxes and senders are counted at most, milliseconds.
-const SHARES_COUNTED_MS: u64 = 1_000;
-
 /// What is used of the memory that is shared.
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
@@ -26,21 +23,27 @@ pub(super) struct Budgets {
     pub(super) replay_bytes: usize,
     /// Slots whose backlog waits for room.
     to_replay: VecDeque<u32>,
-    /// Pairs of a mailbox and a sender, at most: those that are over are counted only now and then.
-    shares: usize,
-    /// When they may be counted again.
-    shares_after_ms: u64,
+    /// Pairs of a mailbox and somebody of whom something waits in it.
+    pub(super) shares: usize,
     /// Deadlines at which those of who is gone are swept out.
     sweep_at: usize,
 }
 
+impl Budgets {
+    /// What is used when the relay starts.
+    pub(super) fn new(shares: usize) -> Self {
+        Self { shares, ..Self::default() }
+    }
+}
+
 impl Core {
-    /// Does something with a mailbox, and keeps the account of deliveries.
+    /// Does something with a mailbox, and keeps the accounts of deliveries and shares.
     pub(super) fn with_mailbox<T>(&mut self, slot: u32, act: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
         let mailbox = self.users.at(slot)?.mailbox()?;
-        let before = mailbox.deliveries.len();
+        let (before, shares) = (mailbox.deliveries.len(), mailbox.shares.len());
         let value = act(mailbox);
         let after = mailbox.deliveries.len();
+        self.budgets.shares = self.budgets.shares + mailbox.shares.len() - shares;
         self.budgets.deliveries = self.budgets.deliveries + after - before;
         // What was many once must not keep the memory of many.
         let capacity = mailbox.deliveries.capacity();
@@ -50,25 +53,18 @@ impl Core {
         Some(value)
     }
 
+    /// Gives back all that is charged for a mailbox, which is empty.
+    pub(super) fn drain_shares(&mut self, slot: u32) {
+        let drained = self.with_mailbox(slot, |mailbox| mailbox.shares.drain().collect::<Vec<_>>());
+        for (sender, share) in drained.unwrap_or_default() {
+            self.users.give_back(sender, share.bytes);
+        }
+    }
+
     /// How many deliveries a mailbox may have that has `present` ones.
     pub(super) fn deliveries_max(&self, present: usize) -> usize {
         let room = self.limits.deliveries_in_all_max.saturating_sub(self.budgets.deliveries);
         (present + room).max(DELIVERIES_ALWAYS)
-    }
-
-    /// Whether one more sender may have something waiting in a mailbox that has nothing of them.
-    pub(super) fn may_share(&mut self) -> bool {
-        if self.budgets.shares >= self.limits.shares_max
-            && self.budgets.shares_after_ms <= self.now.monotonic_ms
-        {
-            self.budgets.shares_after_ms = self.now.monotonic_ms + SHARES_COUNTED_MS;
-            let slots = 0..self.users.slots();
-            let mailboxes = slots.filter_map(|slot| self.users.mailbox(slot));
-            self.budgets.shares = mailboxes.map(|mailbox| mailbox.shares.len()).sum();
-        }
-        let may = self.budgets.shares < self.limits.shares_max;
-        self.budgets.shares += usize::from(may);
-        may
     }
 
     /// Bytes that a backlog may take which is asked for.
@@ -181,18 +177,20 @@ impl Core {
     #[must_use]
     pub fn accounts_fit(&mut self) -> bool {
         let asked_bytes = self.asked_bytes();
-        let (mut deliveries, mut replay_bytes) = (0, 0);
+        let (mut deliveries, mut replay_bytes, mut shares) = (0, 0, 0);
         for slot in 0..self.users.slots() {
             if let Some(mailbox) = self.users.mailbox(slot) {
                 deliveries += mailbox.deliveries.len();
+                shares += mailbox.shares.len();
                 replay_bytes += mailbox.replay.memory(asked_bytes);
             }
         }
         let ids = self.connections.ids();
         let outputs = ids.iter().filter_map(|id| self.connections.get(*id));
         let output_bytes: usize = outputs.map(|connection| connection.output.capacity()).sum();
-        (deliveries, replay_bytes, output_bytes)
-            == (self.budgets.deliveries, self.budgets.replay_bytes, self.outputs.in_use_bytes())
+        (deliveries, replay_bytes, shares)
+            == (self.budgets.deliveries, self.budgets.replay_bytes, self.budgets.shares)
+            && output_bytes == self.outputs.in_use_bytes()
     }
 }
 

@@ -52,9 +52,7 @@ impl Core {
         }
         if mailbox.messages == 0 && !mailbox.shares.is_empty() {
             // What was counted for an append that failed, or before the relay started for what was acknowledged.
-            for (sender, share) in mailbox.shares.drain().collect::<Vec<_>>() {
-                self.users.give_back(sender, share.bytes);
-            }
+            self.drain_shares(slot);
         }
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
         let unsafe_bytes = mailbox.unsafe_bytes();

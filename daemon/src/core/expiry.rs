@@ -109,8 +109,10 @@ impl Core {
     fn expire_one(&mut self, slot: u32, delivery: &Delivery) {
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
         let was_told = mailbox.expired.binary_search(&delivery.sequence).is_ok();
-        mailbox.acknowledge(delivery);
-        mailbox.offered = mailbox.offered.max(delivery.sequence);
+        self.with_mailbox(slot, |mailbox| {
+            mailbox.acknowledge(delivery);
+            mailbox.offered = mailbox.offered.max(delivery.sequence);
+        });
         self.give_back(delivery);
         match delivery.kind {
             _ if was_told => {}

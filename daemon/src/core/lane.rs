@@ -112,7 +112,9 @@ impl LaneState {
     /// Returns what was remembered before.
     pub(crate) fn settle(&mut self, number: Number, seen: Seen) -> Seen {
         let before = self.seen(number);
-        if before != Seen::New {
+        // What was collected stays so, though another copy of it is stored.
+        let is_less = before == Seen::Done && seen == Seen::Stored;
+        if before != Seen::New && !is_less {
             self.set(number, seen);
         }
         before

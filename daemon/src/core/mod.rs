@@ -169,6 +169,8 @@ impl Core {
     /// A relay as the store left it. `seed` is 32 bytes from a source that nobody can guess.
     #[must_use]
     pub fn new(limits: Limits, policy: Policy, snapshot: &Snapshot, seed: [u8; 32]) -> Self {
+        let users = Users::new(snapshot);
+        let budgets = Budgets::new(users.shares());
         let mut timers = Timers::default();
         timers.set(limits.expiry_interval_ms, Timer::Expiry);
         Self {
@@ -177,7 +179,7 @@ impl Core {
             relay_id: snapshot.relay_id,
             now: Now { monotonic_ms: 0, relay_ms: snapshot.clock },
             rng: ChaCha20Rng::from_seed(seed),
-            users: Users::new(snapshot),
+            users,
             blocks: Blocks::new(snapshot.blocks.iter().copied()),
             blocking: HashMap::new(),
             watches: Watches::default(),
@@ -185,7 +187,7 @@ impl Core {
             connections: Connections::default(),
             outputs: OutputPool::default(),
             timers,
-            budgets: Budgets::default(),
+            budgets,
             rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),

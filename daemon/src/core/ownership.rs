@@ -297,6 +297,7 @@ impl Core {
             self.push(id, HEADER_BYTES + 12, |out| rolled.emit(out));
         }
         self.end_all(slot, ErrorCode::KeyChanged, "the name belongs to a new key now");
+        self.drain_shares(slot);
         if let Some(user) = self.users.at(slot) {
             log::info!("{} rolled over to a new key", user.name);
             self.lanes -= user.roll_over(uid, fingerprint, &mut self.pool);
@@ -309,6 +310,7 @@ impl Core {
         }
         self.end_all(slot, ErrorCode::NameRemoved, "the name was removed");
         self.forget_blocks(slot);
+        self.drain_shares(slot);
         if let Some((name, lanes)) = self.users.remove(slot, &mut self.pool) {
             log::info!("{name} was removed");
             self.lanes -= lanes;

@@ -68,14 +68,19 @@ impl Core {
         let relay_ms = self.now.relay_ms;
         let ttl_seconds = if ttl_seconds == 0 { TTL_SECONDS_MAX } else { ttl_seconds };
         let frame = message.frame();
-        self.check_quotas(sender, recipient, frame.len() as u64)?;
-        self.put(recipient, frame, |frame, sequence| {
+        let frame_bytes = frame.len() as u64;
+        let waiting_bytes = self.users.at(slot).map_or(0, |user| user.waiting_bytes);
+        if waiting_bytes + frame_bytes > self.limits.sender_bytes_max {
+            return Err(ErrorCode::QuotaFull);
+        }
+        self.put(recipient, Some(sender), frame, |frame, sequence| {
             frame.make_deliver(sender, sequence, relay_ms, ttl_seconds);
         })?;
-        self.charge(sender, recipient, frame.len() as u64);
-        let lanes = self.users.at(slot).and_then(|user| user.active.as_mut()).map(|active| &mut active.lanes);
-        if let Some(lane) = lanes.and_then(|lanes| lanes.find(lane)) {
-            lane.accept(number, digest);
+        if let Some(user) = self.users.at(slot) {
+            user.waiting_bytes += frame_bytes;
+            if let Some(lane) = user.active.as_mut().and_then(|active| active.lanes.find(lane)) {
+                lane.accept(number, digest);
+            }
         }
         Ok(Taken::Accepted)
     }
@@ -110,44 +115,29 @@ impl Core {
         }
     }
 
-    /// Whether a sender may have one more message waiting, in this mailbox and in all.
-    fn check_quotas(&mut self, sender: Uid, recipient: Uid, frame_bytes: u64) -> Result<(), ErrorCode> {
-        let limits = &self.limits;
-        let waiting_bytes = self.users.at(sender.slot()).map_or(0, |user| user.waiting_bytes);
-        if waiting_bytes + frame_bytes > limits.sender_bytes_max {
-            return Err(ErrorCode::QuotaFull);
-        }
-        let share = self.users.mailbox(recipient.slot()).map(|mailbox| mailbox.shares.of(sender));
-        let share = share.unwrap_or_default();
-        if share.messages >= limits.share_messages_max || share.bytes + frame_bytes > limits.share_bytes_max {
-            return Err(ErrorCode::ShareFull);
-        }
-        if share.messages == 0 && !self.may_share() {
-            return Err(ErrorCode::Busy);
-        }
-        Ok(())
-    }
-
-    /// A sender has one more message waiting.
-    fn charge(&mut self, sender: Uid, recipient: Uid, frame_bytes: u64) {
-        if let Some(mailbox) = self.users.at(recipient.slot()).and_then(|user| user.mailbox()) {
-            mailbox.shares.charge(sender, 1, frame_bytes);
-        }
-        if let Some(user) = self.users.at(sender.slot()) {
-            user.waiting_bytes += frame_bytes;
-        }
-    }
-
-    /// Puts a frame at the end of a mailbox; `finish` makes it what its recipient gets.
+    /// Puts a frame at the end of a mailbox; `finish` makes it what its recipient gets. It counts for `charged`, if it is a
+    /// message.
     fn put(
         &mut self,
         recipient: Uid,
+        charged: Option<Uid>,
         frame: &[u8],
         finish: impl FnOnce(&mut RoutedMut<'_>, Sequence),
     ) -> Result<(), ErrorCode> {
         let frame_bytes = frame.len() as u64;
         let Some(user) = self.users.at(recipient.slot()) else { return Err(ErrorCode::UnknownRecipient) };
         let mailbox = &mut user.activate().mailbox;
+        if let Some(sender) = charged {
+            let limits = &self.limits;
+            let share = mailbox.shares.of(sender);
+            if share.messages >= limits.share_messages_max
+                || share.bytes + frame_bytes > limits.share_bytes_max
+            {
+                return Err(ErrorCode::ShareFull);
+            } else if share.messages == 0 && self.budgets.shares >= limits.shares_max {
+                return Err(ErrorCode::Busy);
+            }
+        }
         if mailbox.messages >= self.limits.mailbox_messages_max
             || mailbox.bytes + frame_bytes > self.limits.mailbox_bytes_max
         {
@@ -167,6 +157,11 @@ impl Core {
         }
         mailbox.messages += 1;
         mailbox.bytes += frame_bytes;
+        if let Some(sender) = charged {
+            let before = mailbox.shares.len();
+            mailbox.shares.charge(sender, 1, frame_bytes);
+            self.budgets.shares += mailbox.shares.len() - before;
+        }
         if !std::mem::replace(&mut mailbox.touched, true) {
             self.touched.push(recipient.slot());
         }
@@ -195,11 +190,6 @@ impl Core {
         let is_private = self.policy.presence_private;
         if let (ResultCode::Stored, Some((Seen::Done, _))) = (code, listener) {
             // Another copy of it was collected already, sent before under the same id: nothing more is to be said of this one.
-            if let Some(lane) =
-                self.users.with_uid(sender).and_then(|user| user.active.as_mut()?.lanes.find(lane))
-            {
-                lane.settle(number, Seen::Done);
-            }
             return;
         }
         // Where presence is private, a first result says no more than that the relay has it, or had it.
@@ -248,7 +238,7 @@ impl Core {
         if notice.emit(&mut frame).is_err() {
             return;
         }
-        let dropped = match self.put(sender, &frame, |_, _| {}) {
+        let dropped = match self.put(sender, None, &frame, |_, _| {}) {
             Ok(()) => return,
             Err(ErrorCode::MailboxFull) => Reason::NoticeMailboxFull,
             Err(_) => Reason::NoticeBusy,

@@ -103,7 +103,9 @@ impl Core {
         let uncertain = messages_between(mailbox, uid, said_at, uncertain_at);
         let refused = messages_between(mailbox, uid, uncertain_at, tail);
         mailbox.uncertain_at = uncertain_at;
+        let shares = mailbox.shares.len();
         let let_go = if receiving { Vec::new() } else { mailbox.let_go(&mut self.pool) };
+        self.budgets.shares -= shares - mailbox.shares.len();
         for (sender, bytes) in let_go {
             self.users.give_back(sender, bytes);
         }

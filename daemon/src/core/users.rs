@@ -233,6 +233,11 @@ impl Users {
         Some((user.name, lanes))
     }
 
+    /// Pairs of a mailbox and somebody of whom something waits in it.
+    pub(crate) fn shares(&self) -> usize {
+        (0..self.slots()).filter_map(|slot| self.mailbox(slot)).map(|mailbox| mailbox.shares.len()).sum()
+    }
+
     /// How many slots there are, used or not.
     pub(crate) fn slots(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
