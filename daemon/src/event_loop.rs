@@ -56,6 +56,8 @@ struct Socket {
     readable: bool,
     /// The system said that the peer sends no more: no edge will say it again.
     ended: bool,
+    /// It took less than there is: the system says when it takes more.
+    blocked: bool,
     queued: bool,
 }
 
@@ -85,6 +87,8 @@ pub struct EventLoop {
     busy: VecDeque<ConnId>,
     /// The same of those that have not logged in.
     newcomers: VecDeque<ConnId>,
+    /// Sockets that take bytes again.
+    writable: Vec<ConnId>,
     /// A listener may have connections for us; not tried before `accept_after_ms`.
     accepting: bool,
     accept_after_ms: u64,
@@ -128,6 +132,7 @@ impl EventLoop {
             fresh: VecDeque::new(),
             busy: VecDeque::new(),
             newcomers: VecDeque::new(),
+            writable: Vec::new(),
             accepting: false,
             accept_after_ms: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -169,13 +174,12 @@ impl EventLoop {
             }
             let now = self.clock.now();
             self.core.begin_turn(now);
-            let mut writable = Vec::new();
             for event in &events {
                 match event.token() {
                     TOKEN_WAKER => {}
                     TOKEN_SIGNAL => self.take_signals(),
                     Token(index) if TOKEN_LISTENER_LAST - index < LISTENERS_MAX => self.accepting = true,
-                    Token(index) => self.note(index, event, &mut writable),
+                    Token(index) => self.note(index, event),
                 }
             }
             while self.parting.front().is_some_and(|(end_ms, _)| *end_ms <= now.monotonic_ms) {
@@ -189,7 +193,7 @@ impl EventLoop {
             }
             self.core.set_disk_low(store.disk_is_low());
             self.core.end_turn();
-            for id in writable {
+            while let Some(id) = self.writable.pop() {
                 self.write(id);
             }
             while let Some(action) = self.core.poll_action() {
@@ -216,10 +220,11 @@ impl EventLoop {
         Some(Duration::from_millis(wait_ms))
     }
 
-    fn note(&mut self, index: usize, event: &Event, to_write: &mut Vec<ConnId>) {
+    fn note(&mut self, index: usize, event: &Event) {
         let Some(socket) = self.sockets.get_mut(index).and_then(Option::as_mut) else { return };
-        if event.is_writable() {
-            to_write.push(socket.id);
+        // Each edge says that the socket takes bytes; that is news only where it did not.
+        if event.is_writable() && std::mem::take(&mut socket.blocked) {
+            self.writable.push(socket.id);
         }
         if event.is_readable() || event.is_read_closed() {
             socket.readable = true;
@@ -297,6 +302,7 @@ impl EventLoop {
                 speaks: if is_proxy { Speaks::Proxy } else { Speaks::Nothing },
                 readable: true,
                 ended: false,
+                blocked: false,
                 queued: true,
             });
             self.newcomers.push_back(id);
@@ -491,14 +497,20 @@ impl EventLoop {
             if socket.id != id || offered == 0 {
                 return;
             }
-            match socket.stream.write_vectored(slices) {
+            let written = match slices {
+                [one] => socket.stream.write(one),
+                several => socket.stream.write_vectored(several),
+            };
+            match written {
                 Ok(count) => {
+                    socket.blocked = count < offered;
                     self.core.handle_written(id, count);
                     if count < offered {
                         return;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.blocked = true;
                     return self.core.handle_written(id, 0);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

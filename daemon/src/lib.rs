@@ -4,6 +4,7 @@
 //! with the disk. `limits` names every bound, `reason` every refusal. The binary is in `main.rs`.
 
 pub mod address;
+mod ages;
 pub mod clock;
 pub mod core;
 pub mod event_loop;

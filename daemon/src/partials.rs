@@ -4,8 +4,7 @@
 //! that was begun longest ago has to go: a peer that sends its frames whole has one here for an instant, one that dribbles
 //! them for long. Must not know what a frame is.
 
-use std::collections::BTreeMap;
-
+use crate::ages::{Age, Ages};
 use crate::core::ConnId;
 use crate::limits::{PARTIAL_CAPACITY_MAX, POOLED_BUFFERS_MAX};
 
@@ -14,7 +13,7 @@ use crate::limits::{PARTIAL_CAPACITY_MAX, POOLED_BUFFERS_MAX};
 pub(crate) struct Partial {
     bytes: Vec<u8>,
     /// Its place in the order of all that were begun, while there are bytes.
-    begun: u64,
+    age: Option<Age>,
 }
 
 impl Partial {
@@ -29,8 +28,7 @@ pub(crate) struct Partials {
     /// Buffers that nobody needs at the moment.
     spare: Vec<Vec<u8>>,
     in_use_bytes: usize,
-    begun: BTreeMap<u64, ConnId>,
-    next: u64,
+    begun: Ages<ConnId>,
 }
 
 impl Partials {
@@ -44,11 +42,9 @@ impl Partials {
             return;
         }
         if partial.bytes.is_empty() {
-            self.next += 1;
-            partial.begun = self.next;
+            partial.age = Some(self.begun.begin(id));
             partial.bytes = self.spare.pop().unwrap_or_default();
             self.in_use_bytes += partial.bytes.capacity();
-            self.begun.insert(partial.begun, id);
         }
         let before = partial.bytes.capacity();
         partial.bytes.clear();
@@ -58,10 +54,8 @@ impl Partials {
 
     /// Lets go of what came.
     pub(crate) fn clear(&mut self, partial: &mut Partial) {
-        if partial.bytes.is_empty() {
-            return;
-        }
-        self.begun.remove(&partial.begun);
+        let Some(age) = partial.age.take() else { return };
+        self.begun.end(age);
         let mut buffer = std::mem::take(&mut partial.bytes);
         self.in_use_bytes -= buffer.capacity();
         if self.spare.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= PARTIAL_CAPACITY_MAX {
@@ -77,7 +71,6 @@ impl Partials {
 
     /// Whose frame has to go, where all together have more than `bytes_max`: the one that was begun longest ago.
     pub(crate) fn surplus(&self, bytes_max: usize) -> Option<ConnId> {
-        let oldest = self.begun.first_key_value().map(|(_, id)| *id);
-        oldest.filter(|_| self.in_use_bytes > bytes_max)
+        self.begun.oldest().filter(|_| self.in_use_bytes > bytes_max)
     }
 }

@@ -5,20 +5,34 @@
 
 use std::collections::VecDeque;
 
-use super::mailbox::{Mailbox, Replay};
+use super::mailbox::{Delivery, Mailbox, Replay};
 use super::timers::Timer;
 use super::{ConnId, Core};
 use crate::limits::{DEADLINES_SWEPT_AT, DELIVERIES_ALWAYS};
 use crate::reason::Reason;
 
-/// Entries for which an empty list of deliveries keeps its memory.
-const DELIVERIES_KEPT: usize = 8;
+/// Lists of deliveries that are kept for reuse when nobody needs them.
+const SPARE_LISTS_MAX: usize = 64;
+/// Deliveries for which such a list may have room. A list in use may have room for this many more than thrice what it has.
+const LIST_ROOM_MAX: usize = 256;
+/// Deliveries for which all lists in use may have room and don't have them. With more, lists shrink as they get shorter.
+const ROOM_IN_ALL_MAX: usize = 16 * 1024;
+/// Deliveries for which each list has room in any case.
+const LIST_ROOM_MIN: usize = 8;
+
+/// What room for deliveries that are not there takes.
+pub(crate) const DELIVERY_ROOM_BYTES: usize =
+    (SPARE_LISTS_MAX * LIST_ROOM_MAX + ROOM_IN_ALL_MAX) * size_of::<Delivery>();
 
 /// What is used of the memory that is shared.
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     /// Frames that are delivered and not acknowledged.
     pub(super) deliveries: usize,
+    /// As many as the lists have room for, these among them.
+    delivery_capacity: usize,
+    /// Lists for deliveries that nobody needs at the moment.
+    spare_lists: Vec<VecDeque<Delivery>>,
     /// Bytes of backlogs that are in memory, or were asked for.
     pub(super) replay_bytes: usize,
     /// Slots whose backlog waits for room.
@@ -41,15 +55,31 @@ impl Core {
     pub(super) fn with_mailbox<T>(&mut self, slot: u32, act: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
         let mailbox = self.users.at(slot)?.mailbox()?;
         let (before, shares) = (mailbox.deliveries.len(), mailbox.shares.len());
+        let capacity_before = mailbox.deliveries.capacity();
+        if capacity_before == 0
+            && let Some(spare) = self.budgets.spare_lists.pop()
+        {
+            mailbox.deliveries = spare;
+        }
         let value = act(mailbox);
         let after = mailbox.deliveries.len();
         self.budgets.shares = self.budgets.shares + mailbox.shares.len() - shares;
         self.budgets.deliveries = self.budgets.deliveries + after - before;
-        // What was many once must not keep the memory of many.
+        // What was many once must not keep the memory of many, nor who has nothing under way that of anything.
         let capacity = mailbox.deliveries.capacity();
-        if capacity > 2 * after + DELIVERIES_KEPT && after < before {
+        let is_tight = self.budgets.delivery_capacity > self.budgets.deliveries + ROOM_IN_ALL_MAX;
+        if after == 0 && capacity > 0 {
+            let list = std::mem::take(&mut mailbox.deliveries);
+            if capacity <= LIST_ROOM_MAX && self.budgets.spare_lists.len() < SPARE_LISTS_MAX {
+                self.budgets.spare_lists.push(list);
+            }
+        } else if after < before
+            && (capacity > 4 * after + LIST_ROOM_MAX || is_tight && capacity > 2 * after + LIST_ROOM_MIN)
+        {
             mailbox.deliveries.shrink_to(after + after / 2);
         }
+        self.budgets.delivery_capacity =
+            self.budgets.delivery_capacity + mailbox.deliveries.capacity() - capacity_before;
         Some(value)
     }
 
@@ -177,10 +207,11 @@ impl Core {
     #[must_use]
     pub fn accounts_fit(&mut self) -> bool {
         let asked_bytes = self.asked_bytes();
-        let (mut deliveries, mut replay_bytes, mut shares) = (0, 0, 0);
+        let (mut deliveries, mut delivery_capacity, mut replay_bytes, mut shares) = (0, 0, 0, 0);
         for slot in 0..self.users.slots() {
             if let Some(mailbox) = self.users.mailbox(slot) {
                 deliveries += mailbox.deliveries.len();
+                delivery_capacity += mailbox.deliveries.capacity();
                 shares += mailbox.shares.len();
                 replay_bytes += mailbox.replay.memory(asked_bytes);
             }
@@ -188,8 +219,8 @@ impl Core {
         let ids = self.connections.ids();
         let outputs = ids.iter().filter_map(|id| self.connections.get(*id));
         let output_bytes: usize = outputs.map(|connection| connection.output.capacity()).sum();
-        (deliveries, replay_bytes, shares)
-            == (self.budgets.deliveries, self.budgets.replay_bytes, self.budgets.shares)
+        (deliveries, delivery_capacity) == (self.budgets.deliveries, self.budgets.delivery_capacity)
+            && (replay_bytes, shares) == (self.budgets.replay_bytes, self.budgets.shares)
             && output_bytes == self.outputs.in_use_bytes()
     }
 }

@@ -9,6 +9,7 @@ use std::mem::size_of;
 use e2e_protocol::ids::{Name, Uid};
 use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, FRAME_BYTES_MAX};
 
+use super::budgets::DELIVERY_ROOM_BYTES;
 use super::connection::{Connection, PendingProof};
 use super::lane::LaneState;
 use super::mailbox::Delivery;
@@ -131,7 +132,7 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
                     + LIST * (limits.expiry_reads_max + 1) * (limits.replay_bytes + limits.append_bytes_max),
             ),
         ),
-        ("deliveries without an acknowledgement", bytes(deliveries * delivery)),
+        ("deliveries without an acknowledgement", bytes(deliveries * delivery + DELIVERY_ROOM_BYTES)),
         ("rates", bytes(limits.rates_max * rate)),
         ("deadlines", bytes(LIST * DEADLINES_SWEPT_AT * size_of::<(u64, Timer)>())),
         ("requests to the directory", bytes(limits.requests_max * REQUEST_BYTES)),

@@ -2,13 +2,26 @@
 //!
 //! Owns: moving a mailbox's `acked` cursor, and handing receipts to the senders.
 
-use e2e_protocol::ids::{Receipt, Sequence};
+use e2e_protocol::ids::{Lane, Number, Receipt, Sequence, Uid};
 use e2e_protocol::wire::ErrorCode;
 use e2e_protocol::wire::transfer::{Ack, ResultCode};
 
-use super::mailbox::{Delivery, Kind};
-use super::send::Told;
+use super::mailbox::{Delivery, Kind, Mailbox};
+use super::send::{SendersLane, Told};
 use super::{ConnId, Core};
+
+/// Deliveries of one run: so many numbers are carried from a mailbox to a sender at once.
+const RUN_MAX: usize = 64;
+
+/// The oldest deliveries of a mailbox, as far as they are of one kind and one lane: their sender is looked up once.
+struct Run {
+    kind: Kind,
+    sender: Uid,
+    lane: Lane,
+    numbers: [Number; RUN_MAX],
+    len: usize,
+    bytes: u64,
+}
 
 impl Core {
     pub(super) fn handle_ack(&mut self, id: ConnId, slot: u32, ack: &Ack<'_>) {
@@ -16,12 +29,20 @@ impl Core {
         if !self.is_oldest(id, slot, ack) {
             return self.end(id, ErrorCode::BadAck, "not the oldest deliveries that wait for it");
         }
-        for receipt in ack.receipts.iter() {
-            let Some(delivery) = self.pop_delivery(slot) else { break };
-            if delivery.kind == Kind::Message {
-                let Delivery { sender, lane, number, .. } = delivery;
-                let message = Told { sender, recipient, lane, number };
-                self.tell(&message, ResultCode::Collected, receipt);
+        let mut receipts = ack.receipts.iter();
+        while receipts.len() > 0
+            && let Some(run) = self.take_run(slot, receipts.len())
+        {
+            // Nobody acknowledges what expired.
+            if run.kind.is_expired() {
+                continue;
+            }
+            let results = run.numbers.into_iter().zip(receipts.by_ref()).take(run.len);
+            if run.kind == Kind::Message {
+                let lane = SendersLane { sender: run.sender, recipient, lane: run.lane };
+                self.tell_all(lane, ResultCode::Collected, results);
+            } else {
+                results.for_each(drop);
             }
         }
         self.skip_expired(slot);
@@ -47,39 +68,21 @@ impl Core {
         })
     }
 
-    /// Takes the oldest delivery out that waits for an acknowledgement.
-    fn pop_delivery(&mut self, slot: u32) -> Option<Delivery> {
-        self.skip_expired(slot);
-        let delivery = self.with_mailbox(slot, |mailbox| {
-            let delivery = mailbox.deliveries.pop_front()?;
-            mailbox.acknowledge(&delivery);
-            Some(delivery)
-        })??;
-        self.give_back(&delivery);
-        Some(delivery)
+    /// Takes up to `messages_max` deliveries out of a mailbox, the oldest ones; at least one, if there is one.
+    fn take_run(&mut self, slot: u32, messages_max: usize) -> Option<Run> {
+        let run = self.with_mailbox(slot, |mailbox| mailbox.take_run(messages_max))??;
+        if run.kind.is_charged() {
+            self.users.give_back(run.sender, run.bytes);
+        }
+        Some(run)
     }
 
     /// Takes out what expired and stands at the front: nobody will acknowledge it.
     pub(super) fn skip_expired(&mut self, slot: u32) {
-        loop {
-            let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
-            let Some(delivery) =
-                mailbox.deliveries.front().filter(|delivery| delivery.kind.is_expired()).copied()
-            else {
-                return;
-            };
-            self.with_mailbox(slot, |mailbox| {
-                mailbox.deliveries.pop_front();
-                mailbox.acknowledge(&delivery);
-            });
-            self.give_back(&delivery);
-        }
-    }
-
-    /// What left a mailbox waits no more.
-    pub(super) fn give_back(&mut self, delivery: &Delivery) {
-        if delivery.kind.is_charged() {
-            self.users.give_back(delivery.sender, delivery.frame_bytes.into());
+        let is_next =
+            |mailbox: &Mailbox| mailbox.deliveries.front().is_some_and(|next| next.kind.is_expired());
+        while self.users.mailbox(slot).is_some_and(is_next) {
+            self.take_run(slot, RUN_MAX);
         }
     }
 
@@ -104,5 +107,25 @@ impl Core {
         let recipient = self.uid(slot);
         let Delivery { sender, lane, number, .. } = *delivery;
         self.tell(&Told { sender, recipient, lane, number }, ResultCode::Expired, Receipt::ZERO);
+    }
+}
+
+impl Mailbox {
+    fn take_run(&mut self, messages_max: usize) -> Option<Run> {
+        let Delivery { kind, sender, lane, .. } = *self.deliveries.front()?;
+        let mut run = Run { kind, sender, lane, numbers: [Number(0); RUN_MAX], len: 0, bytes: 0 };
+        for number in run.numbers.iter_mut().take(messages_max) {
+            let is_of_run = |next: &Delivery| next.kind == kind && next.sender == sender && next.lane == lane;
+            let Some(delivery) = self.deliveries.front().copied().filter(is_of_run) else { break };
+            self.deliveries.pop_front();
+            self.acknowledge(&delivery);
+            *number = delivery.number;
+            run.len += 1;
+            run.bytes += u64::from(delivery.frame_bytes);
+        }
+        if kind.is_charged() {
+            self.shares.give_back(sender, run.len as u64, run.bytes);
+        }
+        Some(run)
     }
 }

@@ -398,7 +398,8 @@ impl Mailbox {
         }
     }
 
-    /// Takes a delivery out of the account: it was acknowledged, or counts as that.
+    /// Takes a delivery out of the account: it was acknowledged, or counts as that. Its sender's share is the caller's to
+    /// give back.
     pub(super) fn acknowledge(&mut self, delivery: &Delivery) {
         let frame_bytes = u64::from(delivery.frame_bytes);
         self.acked = delivery.sequence;
@@ -406,9 +407,6 @@ impl Mailbox {
         self.safe_at = self.safe_at.max(delivery.ring_end);
         while self.expired.front().is_some_and(|sequence| *sequence <= delivery.sequence) {
             self.expired.pop_front();
-        }
-        if delivery.kind.is_charged() {
-            self.shares.give_back(delivery.sender, frame_bytes);
         }
         self.forget(delivery.sequence, frame_bytes);
     }

@@ -111,9 +111,14 @@ impl Core {
         let was_told = mailbox.expired.binary_search(&delivery.sequence).is_ok();
         self.with_mailbox(slot, |mailbox| {
             mailbox.acknowledge(delivery);
+            if delivery.kind.is_charged() {
+                mailbox.shares.give_back(delivery.sender, 1, delivery.frame_bytes.into());
+            }
             mailbox.offered = mailbox.offered.max(delivery.sequence);
         });
-        self.give_back(delivery);
+        if delivery.kind.is_charged() {
+            self.users.give_back(delivery.sender, delivery.frame_bytes.into());
+        }
         match delivery.kind {
             _ if was_told => {}
             Kind::Message => self.tell_expired(slot, delivery),

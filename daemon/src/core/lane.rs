@@ -65,8 +65,8 @@ fn place(number: u64) -> usize {
 }
 
 impl LaneState {
-    fn new(id: Lane, connection: ConnId) -> Self {
-        Self { id, connection, used_ms: 0, highest: 0, seen: [Seen::New; WINDOW], digests: [0; WINDOW] }
+    fn new(id: Lane, connection: ConnId, used_ms: u64) -> Self {
+        Self { id, connection, used_ms, highest: 0, seen: [Seen::New; WINDOW], digests: [0; WINDOW] }
     }
 
     /// Looks at an id without changing anything.
@@ -142,9 +142,14 @@ impl Lanes {
         self.0.len()
     }
 
-    /// The lane with this id, if it is remembered.
-    pub(crate) fn find(&mut self, id: Lane) -> Option<&mut LaneState> {
-        self.0.iter_mut().find(|lane| lane.id == id)
+    /// Where the lane with this id is, if it is remembered: until another one is opened.
+    pub(crate) fn position(&self, id: Lane) -> Option<usize> {
+        self.0.iter().position(|lane| lane.id == id)
+    }
+
+    /// The lane at a position.
+    pub(crate) fn at(&mut self, position: usize) -> Option<&mut LaneState> {
+        self.0.get_mut(position)
     }
 
     /// Whether a result is still to come that goes to `connection`.
@@ -152,34 +157,34 @@ impl Lanes {
         self.0.iter().any(|lane| lane.connection == connection && lane.owes())
     }
 
-    /// The lane with this id for `connection` to send in; where it is not remembered it is made, if
-    /// `may_grow`, or else takes the place of the one that was unused longest and owes no result.
+    /// Lets `connection` send in the lane with this id, if it is remembered, and says where it is.
+    pub(crate) fn reopen(&mut self, id: Lane, connection: ConnId, now_ms: u64) -> Option<usize> {
+        let position = self.position(id)?;
+        let lane = self.0.get_mut(position)?;
+        (lane.connection, lane.used_ms) = (connection, now_ms);
+        Some(position)
+    }
+
+    /// The same with a lane that is not remembered: it is made, if `may_grow`, or else takes the place of the one that
+    /// was unused longest and owes no result.
     pub(crate) fn open(
         &mut self,
         id: Lane,
         connection: ConnId,
         now_ms: u64,
         may_grow: bool,
-    ) -> Option<&mut LaneState> {
-        let known = self.0.iter().position(|lane| lane.id == id);
-        let index = match known {
-            Some(index) => index,
-            None if may_grow => {
-                // Most users have one: no room for others is made before they come.
-                self.0.reserve_exact(1);
-                self.0.push(LaneState::new(id, connection));
-                self.0.len() - 1
-            }
-            None => {
-                let settled = self.0.iter_mut().enumerate().filter(|(_, lane)| !lane.owes());
-                let oldest = settled.min_by_key(|(_, lane)| lane.used_ms)?;
-                *oldest.1 = LaneState::new(id, connection);
-                oldest.0
-            }
-        };
-        let lane = self.0.get_mut(index)?;
-        lane.connection = connection;
-        lane.used_ms = now_ms;
-        Some(lane)
+    ) -> Option<usize> {
+        debug_assert!(self.position(id).is_none(), "a lane that is remembered is reopened");
+        let opened = LaneState::new(id, connection, now_ms);
+        if may_grow {
+            // Most users have one: no room for others is made before they come.
+            self.0.reserve_exact(1);
+            self.0.push(opened);
+            return Some(self.0.len() - 1);
+        }
+        let settled = self.0.iter_mut().enumerate().filter(|(_, lane)| !lane.owes());
+        let (position, oldest) = settled.min_by_key(|(_, lane)| lane.used_ms)?;
+        *oldest = opened;
+        Some(position)
     }
 }

@@ -12,7 +12,7 @@ impl Core {
     pub(super) fn handle_query(&mut self, id: ConnId, slot: u32, query: &Query) {
         let is_private = self.policy.presence_private;
         let lanes = self.users.at(slot).and_then(|user| user.active.as_mut()).map(|active| &mut active.lanes);
-        let lane = lanes.and_then(|lanes| lanes.find(query.lane).map(|lane| &*lane));
+        let lane = lanes.and_then(|lanes| lanes.at(lanes.position(query.lane)?)).map(|lane| &*lane);
         let state_of = |number| match lane.map_or(Seen::New, |lane| lane.seen(number)) {
             Seen::New | Seen::Uncertain => IdState::Unknown,
             Seen::Pending => IdState::Waiting,

@@ -41,10 +41,12 @@ impl Core {
 
     fn take(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) -> Result<Taken, ErrorCode> {
         let Routing { peer: recipient, lane, number, ttl_seconds, .. } = message.routing;
-        let sender = self.uid(slot);
+        let position = self.open_lane(id, slot, lane).ok_or(ErrorCode::Busy)?;
+        let Some(user) = self.users.at(slot) else { return Err(ErrorCode::Busy) };
+        let (sender, waiting_bytes) = (Uid::new(slot, user.generation), user.waiting_bytes);
         // What was taken under an id is answered first, whatever became of its recipient since.
         let digest = lane::digest(message.body_crc, recipient);
-        match self.open_lane(id, slot, lane).ok_or(ErrorCode::Busy)?.admission(number, digest) {
+        match user.lane(position).ok_or(ErrorCode::Busy)?.admission(number, digest) {
             lane::Admission::New => {}
             lane::Admission::Repeated(seen) => return Ok(Taken::Repeated(seen)),
             lane::Admission::Conflict => return Err(ErrorCode::IdConflict),
@@ -69,7 +71,6 @@ impl Core {
         let ttl_seconds = if ttl_seconds == 0 { TTL_SECONDS_MAX } else { ttl_seconds };
         let frame = message.frame();
         let frame_bytes = frame.len() as u64;
-        let waiting_bytes = self.users.at(slot).map_or(0, |user| user.waiting_bytes);
         if waiting_bytes + frame_bytes > self.limits.sender_bytes_max {
             return Err(ErrorCode::QuotaFull);
         }
@@ -78,25 +79,27 @@ impl Core {
         })?;
         if let Some(user) = self.users.at(slot) {
             user.waiting_bytes += frame_bytes;
-            if let Some(lane) = user.active.as_mut().and_then(|active| active.lanes.find(lane)) {
+            if let Some(lane) = user.lane(position) {
                 lane.accept(number, digest);
             }
         }
         Ok(Taken::Accepted)
     }
 
-    /// The sender's lane, made if need be. `None`: no more lanes can be remembered.
-    fn open_lane(&mut self, id: ConnId, slot: u32, lane: Lane) -> Option<&mut lane::LaneState> {
+    /// Where the sender's lane is, made if need be. `None`: no more lanes can be remembered.
+    fn open_lane(&mut self, id: ConnId, slot: u32, lane: Lane) -> Option<usize> {
         let now_ms = self.now.monotonic_ms;
-        let is_known = self.users.at(slot)?.activate().lanes.find(lane).is_some();
-        if !is_known && self.lanes >= self.limits.lanes_max {
+        if let Some(known) = self.users.at(slot)?.activate().lanes.reopen(lane, id, now_ms) {
+            return Some(known);
+        }
+        if self.lanes >= self.limits.lanes_max {
             self.forget_lanes(slot);
         }
         let room = self.lanes < self.limits.lanes_max;
         let per_name_max = self.limits.lanes_per_name_max;
         let lanes = &mut self.users.at(slot)?.activate().lanes;
         let may_grow = lanes.len() < per_name_max && (room || lanes.len() == 0);
-        self.lanes += usize::from(may_grow && !is_known);
+        self.lanes += usize::from(may_grow);
         lanes.open(lane, id, now_ms, may_grow)
     }
 
@@ -168,12 +171,25 @@ impl Core {
         Ok(())
     }
 
-    /// Tells a sender what became of a message: on the connection that uses its lane, or, if that is
-    /// gone and it matters, by a notice in the sender's own mailbox.
+    /// Tells a sender what became of a message.
     pub(super) fn tell(&mut self, message: &Told, code: ResultCode, receipt: Receipt) {
-        let Told { sender, lane, number, .. } = *message;
+        let Told { sender, recipient, lane, number } = *message;
+        let lane = SendersLane { sender, recipient, lane };
+        self.tell_all(lane, code, std::iter::once((number, receipt)));
+    }
+
+    /// Tells a sender what became of messages, the same of each: on the connection that uses their lane, or, if that is
+    /// gone and it matters, by notices in the sender's own mailbox.
+    pub(super) fn tell_all(
+        &mut self,
+        lane: SendersLane,
+        code: ResultCode,
+        results: impl Iterator<Item = (Number, Receipt)>,
+    ) {
+        let sender = lane.sender;
+        let is_late = matches!(code, ResultCode::Collected | ResultCode::Expired);
         let Some(user) = self.users.with_uid(sender) else {
-            if matches!(code, ResultCode::Collected | ResultCode::Expired) {
+            for _ in results.filter(|_| is_late) {
                 log::warn!("{}: a notice for slot {}", Reason::NoticeKeyChanged, sender.slot());
             }
             return;
@@ -184,44 +200,60 @@ impl Core {
             ResultCode::Uncertain => Seen::Uncertain,
             ResultCode::Refused | ResultCode::Expired => Seen::New,
         };
-        let known = user.active.as_mut().and_then(|active| active.lanes.find(lane));
-        let listener = known.map(|lane| (lane.settle(number, seen), lane.connection));
-        let is_late = matches!(code, ResultCode::Collected | ResultCode::Expired);
+        let lanes = user.active.as_mut().map(|active| &mut active.lanes);
+        let known = lanes.and_then(|lanes| {
+            let position = lanes.position(lane.lane)?;
+            Some((position, lanes.at(position)?.connection))
+        });
+        // The connection that last used the lane, if it still is its sender's.
+        let listener = known.map(|(_, id)| id).filter(|id| {
+            self.connections.get(*id).is_some_and(|connection| connection.slot() == Some(sender.slot()))
+        });
         let is_private = self.policy.presence_private;
-        if let (ResultCode::Stored, Some((Seen::Done, _))) = (code, listener) {
-            // Another copy of it was collected already, sent before under the same id: nothing more is to be said of this one.
-            return;
-        }
-        // Where presence is private, a first result says no more than that the relay has it, or had it.
-        let said = match (code, listener) {
-            _ if !is_private => Some(code),
-            (ResultCode::Stored, _) | (ResultCode::Collected, Some((Seen::Pending, _))) => {
-                Some(ResultCode::Accepted)
+        for (number, receipt) in results {
+            let before = known.and_then(|(position, _)| {
+                Some(self.users.at(sender.slot())?.lane(position)?.settle(number, seen))
+            });
+            if let (ResultCode::Stored, Some(Seen::Done)) = (code, before) {
+                // Another copy of it was collected already, sent before under the same id: nothing more is to be said of this one.
+                continue;
             }
-            _ => Some(code).filter(|_| !is_late),
-        };
-        let is_heard = match (said, listener) {
-            (Some(said), Some((_, id))) => self.say_result(id, message, said, receipt),
-            _ => false,
-        };
-        if is_late && (is_private || !is_heard) && !self.hold_notice(message, code, receipt) {
-            self.put_notice(message, code, receipt);
+            // Where presence is private, a first result says no more than that the relay has it, or had it.
+            let said = match (code, before) {
+                _ if !is_private => Some(code),
+                (ResultCode::Stored, _) | (ResultCode::Collected, Some(Seen::Pending)) => {
+                    Some(ResultCode::Accepted)
+                }
+                _ => Some(code).filter(|_| !is_late),
+            };
+            let is_heard = match (said, listener) {
+                (Some(said), Some(id)) => self.say_result(id, lane.lane, number, said, receipt),
+                _ => false,
+            };
+            let message = Told { sender, recipient: lane.recipient, lane: lane.lane, number };
+            if is_late && (is_private || !is_heard) && !self.hold_notice(&message, code, receipt) {
+                self.put_notice(&message, code, receipt);
+            }
+        }
+        if let Some(id) = listener {
+            self.flush_later(id);
         }
     }
 
-    /// Says a result on the connection that last used the message's lane, if it still is its sender's.
-    fn say_result(&mut self, id: ConnId, message: &Told, code: ResultCode, receipt: Receipt) -> bool {
-        let Told { sender, lane, number, .. } = *message;
-        let Some(connection) =
-            self.connections.get_mut(id).filter(|connection| connection.slot() == Some(sender.slot()))
-        else {
-            return false;
-        };
+    /// Appends a result to a connection's output, to be flushed.
+    fn say_result(
+        &mut self,
+        id: ConnId,
+        lane: Lane,
+        number: Number,
+        code: ResultCode,
+        receipt: Receipt,
+    ) -> bool {
         let reason = (code == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
         let retry_after_seconds = reason.map_or(0, retry_after_seconds);
         let kind = ResultKind { lane, code, reason, retry_after_seconds };
+        let Some(connection) = self.connections.get_mut(id) else { return false };
         connection.output.push_result(&mut self.outputs, kind, number, receipt);
-        self.flush_later(id);
         true
     }
 
@@ -272,4 +304,12 @@ pub(super) struct Told {
     pub(super) recipient: Uid,
     pub(super) lane: Lane,
     pub(super) number: Number,
+}
+
+/// One sender's lane to one recipient.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendersLane {
+    pub(super) sender: Uid,
+    pub(super) recipient: Uid,
+    pub(super) lane: Lane,
 }

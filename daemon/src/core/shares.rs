@@ -17,44 +17,76 @@ pub(crate) struct Share {
 
 /// The shares of a mailbox, each more than nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Shares(HashMap<Uid, Share, BuildHasherDefault<UidHasher>>);
+pub(crate) struct Shares {
+    /// Whose message came last. Most mailboxes have few senders, who send many at a time: no hashing for these.
+    latest: Option<(Uid, Share)>,
+    /// All others.
+    others: HashMap<Uid, Share, BuildHasherDefault<UidHasher>>,
+}
+
+impl Share {
+    fn add(&mut self, messages: u64, bytes: u64) {
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+
+    /// Takes away; returns whether nothing is left.
+    fn take(&mut self, messages: u64, bytes: u64) -> bool {
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.messages == 0
+    }
+}
 
 impl Shares {
     /// The share of a sender.
     pub(crate) fn of(&self, sender: Uid) -> Share {
-        self.0.get(&sender).copied().unwrap_or_default()
+        match self.latest {
+            Some((latest, share)) if latest == sender => share,
+            _ => self.others.get(&sender).copied().unwrap_or_default(),
+        }
     }
 
     /// Adds to a sender's share.
     pub(crate) fn charge(&mut self, sender: Uid, messages: u64, bytes: u64) {
-        let share = self.0.entry(sender).or_default();
-        share.messages += messages;
-        share.bytes += bytes;
+        if let Some((latest, share)) = &mut self.latest {
+            if *latest == sender {
+                return share.add(messages, bytes);
+            }
+            self.others.insert(*latest, *share);
+        }
+        let mut share = self.others.remove(&sender).unwrap_or_default();
+        share.add(messages, bytes);
+        self.latest = Some((sender, share));
     }
 
-    /// Takes one message out of a sender's share.
-    pub(crate) fn give_back(&mut self, sender: Uid, bytes: u64) {
-        if let Some(share) = self.0.get_mut(&sender) {
-            share.messages = share.messages.saturating_sub(1);
-            share.bytes = share.bytes.saturating_sub(bytes);
-            if share.messages == 0 {
-                self.0.remove(&sender);
+    /// Takes messages out of a sender's share.
+    pub(crate) fn give_back(&mut self, sender: Uid, messages: u64, bytes: u64) {
+        if let Some((latest, share)) = &mut self.latest
+            && *latest == sender
+        {
+            if share.take(messages, bytes) {
+                self.latest = None;
             }
+        } else if let Some(share) = self.others.get_mut(&sender)
+            && share.take(messages, bytes)
+        {
+            self.others.remove(&sender);
         }
     }
 
     /// Of how many senders something waits.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.others.len() + usize::from(self.latest.is_some())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// Takes all of them out.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Uid, Share)> + '_ {
-        self.0.drain()
+        self.latest.take().into_iter().chain(self.others.drain())
     }
 }
 

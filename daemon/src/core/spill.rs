@@ -219,7 +219,7 @@ impl Mailbox {
         self.written_at = self.written_at.min(from);
         self.uncertain_at = self.uncertain_at.min(from);
         for (sender, bytes) in &whose {
-            self.shares.give_back(*sender, *bytes);
+            self.shares.give_back(*sender, 1, *bytes);
         }
         whose
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use e2e_protocol::ids::{Fingerprint, KeyId, Name, Sequence, Uid};
 
 use super::ConnId;
-use super::lane::Lanes;
+use super::lane::{LaneState, Lanes};
 use super::mailbox::Mailbox;
 use super::ring::Pool;
 use crate::store::{PrekeyCount, Snapshot};
@@ -51,6 +51,11 @@ impl User {
     /// The mailbox, if there is one.
     pub(crate) fn mailbox(&mut self) -> Option<&mut Mailbox> {
         self.active.as_mut().map(|active| &mut active.mailbox)
+    }
+
+    /// One of the lanes.
+    pub(crate) fn lane(&mut self, position: usize) -> Option<&mut LaneState> {
+        self.active.as_mut()?.lanes.at(position)
     }
 
     /// Forgets lanes and an empty mailbox; returns how many lanes there were.

@@ -159,6 +159,7 @@ impl EventLoop {
             match socket.stream.write(text.output()) {
                 Ok(count) => text.written(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.blocked = true;
                     return self.core.handle_written(id, 0);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -5,7 +5,6 @@
 //! the business of the modules beside this one; [`Frame::parse`](super::Frame::parse) puts both together.
 
 use byteorder::{BigEndian, ByteOrder};
-use crc32fast::Hasher;
 
 use super::{ErrorCode, FrameType, MAGIC, NoRoom, VERSION};
 use crate::limits::{BODY_BYTES_MAX, HEADER_BYTES, ROUTING_BYTES};
@@ -114,7 +113,7 @@ impl Header {
         ) else {
             return Ok(None);
         };
-        if crc32(&[covered, routing]) != BigEndian::read_u32(header_crc) {
+        if header_crc_of(covered, routing) != BigEndian::read_u32(header_crc) {
             return Err(FrameError::BadCrc);
         }
         let frame_type = match FrameType::from_number(type_number) {
@@ -143,7 +142,7 @@ impl Header {
     #[must_use]
     pub fn body_fits(&self, body: &[u8]) -> bool {
         let start = if self.is_routed() { ROUTING_BYTES } else { 0 };
-        body.get(start..).is_some_and(|covered| crc32(&[covered]) == self.body_crc)
+        body.get(start..).is_some_and(|covered| crc32fast::hash(covered) == self.body_crc)
     }
 }
 
@@ -193,13 +192,18 @@ fn length_fits(frame_type: FrameType, bytes: usize) -> bool {
     }
 }
 
-/// CRC-32 (ISO-HDLC) of the parts, one after the other.
-pub(super) fn crc32(parts: &[&[u8]]) -> u32 {
-    let mut hasher = Hasher::new();
-    for part in parts {
-        hasher.update(part);
+/// CRC-32 (ISO-HDLC) of a header up to its own CRC, and of the routing fields, if the frame has them.
+pub(super) fn header_crc_of(covered: &[u8], routing: &[u8]) -> u32 {
+    let Some(routing) = routing.first_chunk::<ROUTING_BYTES>() else { return crc32fast::hash(covered) };
+    // One piece costs little more than each of two.
+    let mut piece = [0; field::HEADER_CRC.start + ROUTING_BYTES];
+    if let Some((head, tail)) = piece.split_first_chunk_mut::<{ field::HEADER_CRC.start }>()
+        && let Some(covered) = covered.first_chunk()
+    {
+        *head = *covered;
+        tail.copy_from_slice(routing);
     }
-    hasher.finalize()
+    crc32fast::hash(&piece)
 }
 
 /// Writes the header of a frame whose body already stands behind it, and returns the frame's length.
@@ -224,9 +228,9 @@ pub(super) fn seal(
     let [m0, m1, m2, m3] = MAGIC;
     let [f0, f1] = flags.to_be_bytes();
     let [l0, l1, l2, l3] = length.to_be_bytes();
-    let [b0, b1, b2, b3] = crc32(&[rest]).to_be_bytes();
+    let [b0, b1, b2, b3] = crc32fast::hash(rest).to_be_bytes();
     let type_number = frame_type as u8;
     *covered = [m0, m1, m2, m3, VERSION, type_number, f0, f1, l0, l1, l2, l3, b0, b1, b2, b3];
-    header_crc.copy_from_slice(&crc32(&[covered, routing]).to_be_bytes());
+    header_crc.copy_from_slice(&header_crc_of(covered, routing).to_be_bytes());
     Ok(HEADER_BYTES + body_bytes)
 }

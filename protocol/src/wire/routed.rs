@@ -7,7 +7,7 @@
 use byteorder::{BigEndian, ByteOrder};
 
 use super::cursor::Reader;
-use super::header::{REDELIVERED, ROUTED, crc32, field as header_field, seal};
+use super::header::{REDELIVERED, ROUTED, field as header_field, header_crc_of, seal};
 use super::transfer::ResultCode;
 use super::{FrameType, NoRoom};
 use crate::ids::{Lane, Number, Receipt, Sequence, Uid};
@@ -214,7 +214,7 @@ impl<'a> RoutedMut<'a> {
     fn seal(&mut self) {
         let (covered, rest) = self.0.split_at(header_field::HEADER_CRC.start);
         let routing = rest.split_at(HEADER_BYTES - header_field::HEADER_CRC.start).1;
-        let header_crc = crc32(&[covered, routing]);
+        let header_crc = header_crc_of(covered, routing);
         self.put(header_field::HEADER_CRC, &header_crc.to_be_bytes());
     }
 }
