@@ -25,9 +25,9 @@ use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
 use crate::limits::{
-    ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENTS_PER_TURN, FIRST_READ_BYTES, FURTHER_READ_BYTES,
-    FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX, NEWCOMERS_PER_TURN, PARTING_MAX, PARTING_MS,
-    READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
+    ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENTS_PER_TURN, FIRST_READ_BYTES_MAX, FIRST_READ_BYTES_MIN,
+    FIRST_READ_BYTES_SHARED, FURTHER_READ_BYTES, FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX,
+    NEWCOMERS_PER_TURN, PARTING_MAX, PARTING_MS, READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
 };
 use crate::partials::{Partial, Partials};
 use crate::proxy::Network;
@@ -351,16 +351,19 @@ impl EventLoop {
     /// who floods waits for itself, and who says little for nobody's flood.
     fn read_ready(&mut self) {
         let mut left = READ_BYTES_PER_TURN;
+        // Few get more at once: that makes fewer turns, and fewer and larger writes. Many get less, so that a turn stays short.
+        let share = FIRST_READ_BYTES_SHARED / self.fresh.len().max(1);
+        let share = share.clamp(FIRST_READ_BYTES_MIN, FIRST_READ_BYTES_MAX);
         for _ in 0..self.fresh.len() {
             if left == 0 {
                 return;
             }
             let Some(id) = self.fresh.pop_front() else { return };
-            left = left.saturating_sub(self.read(id, FIRST_READ_BYTES));
+            left = left.saturating_sub(self.read(id, share));
         }
         for _ in 0..self.newcomers.len().min(NEWCOMERS_PER_TURN) {
             let Some(id) = self.newcomers.pop_front() else { return };
-            left = left.saturating_sub(self.read(id, FIRST_READ_BYTES));
+            left = left.saturating_sub(self.read(id, FIRST_READ_BYTES_MIN));
         }
         let mut left = left.min(FURTHER_READ_BYTES_PER_TURN);
         for _ in 0..self.busy.len() {

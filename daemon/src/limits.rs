@@ -226,8 +226,13 @@ constants! {
     pub const ACCEPTS_PER_TURN: usize = 8;
     /// How long accepting pauses when the system has no more file descriptors.
     pub const ACCEPT_PAUSE_MS: u64 = 1_000;
-    /// Bytes that are read of a connection that has just had something to say. The rest waits behind those of others.
-    pub const FIRST_READ_BYTES: usize = 16 * 1024;
+    /// Bytes that are read of a connection that has just had something to say, if few others have. The rest waits behind
+    /// those of others.
+    pub const FIRST_READ_BYTES_MAX: usize = 64 * 1024;
+    /// The same, however many have something to say.
+    pub const FIRST_READ_BYTES_MIN: usize = 16 * 1024;
+    /// Bytes that all who have just had something to say share in one turn, as far as each gets as much as that.
+    pub const FIRST_READ_BYTES_SHARED: usize = 256 * 1024;
     /// Connections that have not logged in and are read in one turn. The rest waits for the next, and for everybody else.
     pub const NEWCOMERS_PER_TURN: usize = 32;
     /// Bytes that are read of a connection that goes on saying something, each time its turn comes.
@@ -238,7 +243,7 @@ constants! {
     /// Bytes that are read in one turn of all connections. The rest waits for the next.
     pub const READ_BYTES_PER_TURN: usize = 1024 * 1024;
     /// Bytes of the loop's one read buffer: a begun frame and what comes after it.
-    pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+    pub const READ_BUFFER_BYTES: usize = 128 * 1024;
     /// Bytes of memory that one begun frame may take: it grows by doubling.
     pub const PARTIAL_CAPACITY_MAX: usize = 2 * FRAME_BYTES_MAX;
     /// Buffers for begun frames, and as many for output, that are kept for reuse when nobody needs them.
