@@ -185,6 +185,10 @@ impl Drop for Relay {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            self.finish_log();
+            eprintln!("the relay's log:\n{}", self.log());
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! late generator shows as latency.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e_protocol::ids::{Lane, Number, Receipt, Sequence, Uid};
@@ -60,6 +61,8 @@ struct Sender {
     in_flight: usize,
     /// When each number was meant to be sent, by number modulo its length.
     sent_us: Vec<u64>,
+    /// Whenever it has sent something, the next one is another's.
+    in_turn: bool,
 }
 
 /// More messages than any window holds.
@@ -88,23 +91,36 @@ struct Load<'a> {
 /// Everybody sends to somebody who receives. With `stalled`, one more pair's receiver never reads.
 pub(crate) fn delivered(relay: &Relay, work: &Work, stalled: bool) -> Figures {
     let address = relay.address();
-    let mut senders = Vec::new();
-    let mut receivers = Vec::new();
-    for pair in 0..work.pairs {
+    let receivers = (0..work.pairs).map(|_| {
         let receive = Receive::TakeOver(AMPLE);
-        let (raw, welcome) = Raw::login(address, &format!("r{pair}"), Purpose::Register, receive);
-        receivers.push(Receiver { peer: Peer::new(raw), first: 0, count: 0 });
-        senders.push(sender(relay, pair, VecDeque::from([welcome.uid])));
-    }
+        let (raw, welcome) = Raw::login(address, &new_name("r"), Purpose::Register, receive);
+        (raw, welcome.uid)
+    });
+    let (senders, receivers) = pair_up(relay, work, receivers.collect());
     let victim = stalled.then(|| {
         let receive = Receive::TakeOver(AMPLE);
-        let (raw, welcome) = Raw::login(address, "stalled", Purpose::Register, receive);
+        let (raw, welcome) = Raw::login(address, &new_name("stalled"), Purpose::Register, receive);
         (raw, sender(relay, work.pairs, VecDeque::from([welcome.uid])))
     });
     let (victim_socket, victim_sender) = victim.unzip();
     let figures = run(relay, work, senders, receivers, victim_sender, ResultCode::Collected);
     drop(victim_socket);
     figures
+}
+
+/// Each pair's sender sends to its share of these, who all receive, one after the other.
+pub(crate) fn in_turn(relay: &Relay, work: &Work, receivers: Vec<(Raw, Uid)>) -> Figures {
+    let (mut senders, receivers) = pair_up(relay, work, receivers);
+    senders.iter_mut().for_each(|sender| sender.in_turn = true);
+    run(relay, work, senders, receivers, None, ResultCode::Collected)
+}
+
+/// Deals out who receives among the pairs' senders, who log in.
+fn pair_up(relay: &Relay, work: &Work, receivers: Vec<(Raw, Uid)>) -> (Vec<Sender>, Vec<Receiver>) {
+    let to = |pair| receivers.iter().skip(pair).step_by(work.pairs).map(|(_, uid)| *uid).collect();
+    let senders = (0..work.pairs).map(|pair| sender(relay, pair, to(pair))).collect();
+    let receives = |(raw, _)| Receiver { peer: Peer::new(raw), first: 0, count: 0 };
+    (senders, receivers.into_iter().map(receives).collect())
 }
 
 /// Nobody receives.
@@ -116,10 +132,8 @@ pub(crate) fn stored(relay: &Relay, work: &Work) -> Figures {
     let mailboxes = (work.seconds * 1.2 * 600_000.0 / mailbox_messages as f64).ceil() as usize;
     let per_pair = mailboxes.div_ceil(work.pairs) + 1;
     let senders = (0..work.pairs).map(|pair| {
-        let recipients = (0..per_pair).map(|index| {
-            let name = format!("m{pair}.{index}");
-            Raw::login(address, &name, Purpose::Register, Receive::No).1.uid
-        });
+        let recipients =
+            (0..per_pair).map(|_| Raw::login(address, &new_name("m"), Purpose::Register, Receive::No).1.uid);
         let recipients = recipients.collect();
         sender(relay, pair, recipients)
     });
@@ -127,8 +141,14 @@ pub(crate) fn stored(relay: &Relay, work: &Work) -> Figures {
     run(relay, work, senders, Vec::new(), None, ResultCode::Stored)
 }
 
+/// A name that nobody had before: one relay may be measured several times, and nothing of before is to come again.
+fn new_name(begins: &str) -> String {
+    static NAMES: AtomicU64 = AtomicU64::new(0);
+    format!("{begins}{}", NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
 fn sender(relay: &Relay, pair: usize, recipients: VecDeque<Uid>) -> Sender {
-    let (raw, _) = Raw::login(relay.address(), &format!("s{pair}"), Purpose::Register, Receive::No);
+    let (raw, _) = Raw::login(relay.address(), &new_name("s"), Purpose::Register, Receive::No);
     Sender {
         peer: Peer::new(raw),
         lane: Lane(pair as u64 + 1),
@@ -136,6 +156,7 @@ fn sender(relay: &Relay, pair: usize, recipients: VecDeque<Uid>) -> Sender {
         number: 0,
         in_flight: 0,
         sent_us: vec![0; WINDOW_MAX],
+        in_turn: false,
     }
 }
 
@@ -236,6 +257,9 @@ impl Load<'_> {
             let now_us = self.now_us();
             while sender.in_flight < self.work.window {
                 self.put(sender, now_us);
+            }
+            if sender.in_turn {
+                sender.recipients.rotate_left(1);
             }
         }
     }

@@ -1,15 +1,17 @@
 //! Measures the relay: throughput, CPU per message, latency, stored acknowledgements, idle connections.
 //!
 //! Owns: the command line and the JSON that it prints, one object per measurement. The work itself:
-//! `load` (messages), `idle` (connections); the same for other systems: `peers`. The relay is the real binary on a port that the system
+//! `load` (messages), `idle` (connections), `growth` (how both change with what there is); the same for other systems: `peers`. The relay is the real binary on a port that the system
 //! chose, pinned to one core where `taskset` is there, with the generator on another.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a benchmark
 
 mod figures;
+mod growth;
 mod idle;
 mod load;
 mod peers;
+mod populate;
 mod socket;
 
 use std::path::Path;
@@ -20,6 +22,7 @@ use figures::Figures;
 use peers::Task;
 
 /// What the command line asks for.
+#[derive(Clone, Copy)]
 struct Work {
     pairs: usize,
     size: usize,
@@ -44,6 +47,12 @@ fn main() {
         "one recipient never reads: compare latencies with and without; needs --rate",
     );
     flags.optopt("", "idle", "log in N connections and measure what each costs", "N");
+    flags.optflagopt(
+        "",
+        "growth",
+        "how cost grows with names, stored messages and connections, or with one of them, and a table",
+        "OF",
+    );
     flags.optflag(
         "",
         "peers",
@@ -76,6 +85,9 @@ fn main() {
         rate: matches.opt_present("rate").then(|| number("rate", 0.0)),
     };
     pin_self();
+    if matches.opt_present("growth") {
+        return growth::run(&work, &matches.opt_str("growth").unwrap_or_default());
+    }
     let peers = matches.opt_present("peers");
     if matches.opt_present("idle") {
         let count = number("idle", 0.0) as usize;
@@ -185,7 +197,7 @@ const GENEROUS: [&str; 18] = [
     "--limit",
     "registrations_per_address_hour=1000000",
     "--limit",
-    "names_max=1000000",
+    "names_max=2000000",
     "--limit",
     "connections_max=20000",
 ];
