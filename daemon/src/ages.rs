@@ -7,6 +7,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Age(u32);
 
+impl Default for Age {
+    /// Of nothing that has begun.
+    fn default() -> Self {
+        Self(NONE)
+    }
+}
+
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]

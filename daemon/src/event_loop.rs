@@ -48,7 +48,6 @@ const TOKEN_LISTENER_LAST: usize = usize::MAX - 3;
 struct Socket {
     id: ConnId,
     stream: TcpStream,
-    peer: SocketAddr,
     /// The start of a frame whose end has not come.
     partial: Partial,
     speaks: Speaks,
@@ -66,8 +65,8 @@ struct Socket {
 enum Speaks {
     /// A trusted proxy's header is to come.
     Proxy,
-    /// Nothing has come that would say.
-    Nothing,
+    /// Nothing has come that would say, or only for whom a trusted proxy speaks.
+    Nothing(Option<Box<SocketAddr>>),
     Frames,
     Text(Box<Text>),
 }
@@ -297,9 +296,8 @@ impl EventLoop {
             *place = Some(Socket {
                 id,
                 stream,
-                peer,
                 partial: Partial::default(),
-                speaks: if is_proxy { Speaks::Proxy } else { Speaks::Nothing },
+                speaks: if is_proxy { Speaks::Proxy } else { Speaks::Nothing(None) },
                 readable: true,
                 ended: false,
                 blocked: false,
@@ -312,7 +310,7 @@ impl EventLoop {
 
     fn close(&mut self, id: ConnId, reason: Reason) {
         if let Some(mut socket) = self.take_socket(id) {
-            log::debug!("connection {} from {} closed: {reason}", id.index, socket.peer);
+            log::debug!("connection {} closed: {reason}", id.index);
             self.partials.clear(&mut socket.partial);
             if let Speaks::Text(text) = &mut socket.speaks {
                 if let Some(open) = self.texts.get_mut(usize::from(text.is_trusted())) {

@@ -8,17 +8,20 @@ use crate::ages::{Age, Ages};
 use crate::core::ConnId;
 use crate::limits::{PARTIAL_CAPACITY_MAX, POOLED_BUFFERS_MAX};
 
-/// One connection's begun frame.
+/// One connection's begun frame, if there is one. Most have none, and cost no more than a pointer for it.
 #[derive(Debug, Default)]
-pub(crate) struct Partial {
+pub(crate) struct Partial(Option<Box<Begun>>);
+
+#[derive(Debug, Default)]
+struct Begun {
     bytes: Vec<u8>,
-    /// Its place in the order of all that were begun, while there are bytes.
-    age: Option<Age>,
+    /// Its place in the order of all that were begun.
+    age: Age,
 }
 
 impl Partial {
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.0.as_ref().map_or(&[], |begun| &begun.bytes)
     }
 }
 
@@ -26,7 +29,8 @@ impl Partial {
 #[derive(Debug, Default)]
 pub(crate) struct Partials {
     /// Buffers that nobody needs at the moment.
-    spare: Vec<Vec<u8>>,
+    #[allow(clippy::vec_box)] // they move between here and a socket, which has room for a pointer
+    spare: Vec<Box<Begun>>,
     in_use_bytes: usize,
     begun: Ages<ConnId>,
 }
@@ -41,26 +45,27 @@ impl Partials {
         if rest.is_empty() {
             return;
         }
-        if partial.bytes.is_empty() {
-            partial.age = Some(self.begun.begin(id));
-            partial.bytes = self.spare.pop().unwrap_or_default();
-            self.in_use_bytes += partial.bytes.capacity();
-        }
-        let before = partial.bytes.capacity();
-        partial.bytes.clear();
-        partial.bytes.extend_from_slice(rest);
-        self.in_use_bytes += partial.bytes.capacity() - before;
+        let begun = partial.0.get_or_insert_with(|| {
+            let mut begun = self.spare.pop().unwrap_or_default();
+            begun.age = self.begun.begin(id);
+            self.in_use_bytes += begun.bytes.capacity();
+            begun
+        });
+        let before = begun.bytes.capacity();
+        begun.bytes.clear();
+        begun.bytes.extend_from_slice(rest);
+        self.in_use_bytes += begun.bytes.capacity() - before;
     }
 
     /// Lets go of what came.
     pub(crate) fn clear(&mut self, partial: &mut Partial) {
-        let Some(age) = partial.age.take() else { return };
-        self.begun.end(age);
-        let mut buffer = std::mem::take(&mut partial.bytes);
-        self.in_use_bytes -= buffer.capacity();
-        if self.spare.len() < POOLED_BUFFERS_MAX && buffer.capacity() <= PARTIAL_CAPACITY_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
+        let Some(mut begun) = partial.0.take() else { return };
+        self.begun.end(begun.age);
+        let capacity = begun.bytes.capacity();
+        self.in_use_bytes -= capacity;
+        if self.spare.len() < POOLED_BUFFERS_MAX && capacity <= PARTIAL_CAPACITY_MAX {
+            begun.bytes.clear();
+            self.spare.push(begun);
         }
     }
 

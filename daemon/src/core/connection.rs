@@ -40,7 +40,7 @@ pub(crate) enum Phase {
     /// HELLO is expected.
     Hello,
     /// PROOF is expected.
-    Challenged { version: u16, purpose: Purpose, nonce: Nonce },
+    Challenged { version: u16, purpose: Purpose, nonce: Box<Nonce> },
     /// The signature waits to be verified.
     Proving(Box<PendingProof>),
     /// The name is on its way to the disk.
@@ -67,6 +67,8 @@ pub(crate) struct Connection {
     /// Frames that were skipped before login.
     pub(crate) skipped: u8,
     pub(crate) pinged: bool,
+    /// There is a deadline at which to look whether it was heard.
+    pub(crate) keepalive_set: bool,
     pub(crate) slow_reader_set: bool,
     /// The host was told of the output, and has not written all of it since: it goes on by itself.
     pub(crate) announced: bool,
@@ -87,6 +89,7 @@ impl Connection {
             requests_pending: 0,
             skipped: 0,
             pinged: false,
+            keepalive_set: false,
             slow_reader_set: false,
             announced: false,
             flush_queued: false,
@@ -109,9 +112,14 @@ impl Connection {
     }
 }
 
-/// Whole frames that wait to be written, the first perhaps partly written already.
+/// Whole frames that wait to be written, the first perhaps partly written already. Most connections have none, and
+/// cost no more than a pointer for it.
 #[derive(Debug, Default)]
-pub(crate) struct Output {
+pub(crate) struct Output(Option<Box<Waiting>>);
+
+/// What waits: never nothing between two calls.
+#[derive(Debug, Default)]
+struct Waiting {
     bytes: Vec<u8>,
     at: usize,
     /// A RESULT that still grows at the end of `bytes`, and where it starts.
@@ -122,20 +130,22 @@ pub(crate) struct Output {
 #[derive(Debug, Default)]
 pub(crate) struct OutputPool {
     /// Buffers that nobody needs at the moment.
-    spare: Vec<Vec<u8>>,
+    #[allow(clippy::vec_box)] // they move between here and a connection, which has room for a pointer
+    spare: Vec<Box<Waiting>>,
     in_use_bytes: usize,
 }
 
 impl Output {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.at
+        self.0.as_ref().map_or(0, |waiting| waiting.len())
     }
 
     /// What can be written now: all but nothing, since [`Output::close_result`] was called before.
     pub(crate) fn ready(&self) -> &[u8] {
-        debug_assert!(self.open.is_none(), "a RESULT leaves only when it is closed");
-        self.bytes.get(self.at..).unwrap_or_default()
+        let Some(waiting) = &self.0 else { return &[] };
+        debug_assert!(waiting.open.is_none(), "a RESULT leaves only when it is closed");
+        waiting.bytes.get(waiting.at..).unwrap_or_default()
     }
 
     /// Appends one frame that `emit` writes.
@@ -145,22 +155,20 @@ impl Output {
         frame_bytes: usize,
         emit: impl FnOnce(&mut [u8]) -> Result<usize, NoRoom>,
     ) {
-        self.close_result();
-        self.make_room(pool, frame_bytes);
-        let start = self.bytes.len();
-        self.bytes.resize(start + frame_bytes, 0);
-        let emitted = self.bytes.get_mut(start..).map_or(Err(NoRoom), emit);
+        let bytes = &mut self.room(pool, frame_bytes).bytes;
+        let start = bytes.len();
+        bytes.resize(start + frame_bytes, 0);
+        let emitted = bytes.get_mut(start..).map_or(Err(NoRoom), emit);
         debug_assert!(emitted.is_ok(), "each caller states room enough for its frame");
-        self.bytes.truncate(start + emitted.unwrap_or(0));
+        bytes.truncate(start + emitted.unwrap_or(0));
     }
 
     /// Appends a frame as it is, and returns it where it lies now.
     pub(crate) fn push_frame(&mut self, pool: &mut OutputPool, frame: &[u8]) -> &mut [u8] {
-        self.close_result();
-        self.make_room(pool, frame.len());
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(frame);
-        self.bytes.get_mut(start..).unwrap_or_default()
+        let bytes = &mut self.room(pool, frame.len()).bytes;
+        let start = bytes.len();
+        bytes.extend_from_slice(frame);
+        bytes.get_mut(start..).unwrap_or_default()
     }
 
     /// Appends a result to the RESULT at the end, or begins a new one.
@@ -171,75 +179,87 @@ impl Output {
         number: Number,
         receipt: Receipt,
     ) {
-        let extended = self.open.as_mut().is_some_and(|(_, open)| open.extend(&kind, number));
-        if !extended {
-            self.close_result();
-            self.make_room(pool, OpenResult::HEAD_BYTES);
-            let start = self.bytes.len();
-            self.bytes.resize(start + OpenResult::HEAD_BYTES, 0);
-            self.open = Some((start, OpenResult::new(kind, number)));
+        let open = self.0.as_mut().and_then(|waiting| waiting.open.as_mut());
+        if !open.is_some_and(|(_, open)| open.extend(&kind, number)) {
+            let waiting = self.room(pool, OpenResult::HEAD_BYTES);
+            let start = waiting.bytes.len();
+            waiting.bytes.resize(start + OpenResult::HEAD_BYTES, 0);
+            waiting.open = Some((start, OpenResult::new(kind, number)));
         }
-        if kind.code == ResultCode::Collected {
-            self.make_room(pool, receipt.0.len());
-            self.bytes.extend_from_slice(&receipt.0);
+        if let (ResultCode::Collected, Some(waiting)) = (kind.code, &mut self.0) {
+            waiting.make_room(pool, receipt.0.len());
+            waiting.bytes.extend_from_slice(&receipt.0);
         }
     }
 
     /// Finishes a RESULT that still grows.
     pub(crate) fn close_result(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.close_result();
+        }
+    }
+
+    /// Puts the rest of a frame that is partly written already before everything else.
+    pub(crate) fn push_front(&mut self, pool: &mut OutputPool, rest: &[u8]) {
+        let waiting = self.0.get_or_insert_with(|| pool.take());
+        waiting.make_room(pool, rest.len());
+        waiting.bytes.splice(..waiting.at, rest.iter().copied());
+        if let Some((start, _)) = &mut waiting.open {
+            *start = *start - waiting.at + rest.len();
+        }
+        waiting.at = 0;
+    }
+
+    /// The first `count` waiting bytes were written.
+    pub(crate) fn consume(&mut self, count: usize, pool: &mut OutputPool) {
+        let Some(waiting) = &mut self.0 else { return };
+        debug_assert!(waiting.open.is_none(), "what is written was gathered, and closed, just before");
+        waiting.at += count;
+        if waiting.len() == 0 {
+            self.discard(pool);
+        } else if waiting.at > waiting.len() {
+            // What was written makes room, so that a buffer that is never empty does not grow for ever.
+            waiting.bytes.drain(..waiting.at);
+            waiting.at = 0;
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes.capacity())
+    }
+
+    /// Lets go of what waits.
+    pub(crate) fn discard(&mut self, pool: &mut OutputPool) {
+        if let Some(waiting) = self.0.take() {
+            pool.give_back(waiting);
+        }
+    }
+
+    /// Where a frame of so many bytes can be appended.
+    fn room(&mut self, pool: &mut OutputPool, frame_bytes: usize) -> &mut Waiting {
+        let waiting = self.0.get_or_insert_with(|| pool.take());
+        waiting.close_result();
+        waiting.make_room(pool, frame_bytes);
+        waiting
+    }
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.bytes.len().saturating_sub(self.at)
+    }
+
+    fn close_result(&mut self) {
         if let Some((start, open)) = self.open.take() {
             let closed = self.bytes.get_mut(start..).map_or(Err(NoRoom), |frame| open.close(frame));
             debug_assert!(closed.is_ok(), "nothing but its receipts was put behind an open RESULT");
         }
     }
 
-    /// Puts the rest of a frame that is partly written already before everything else.
-    pub(crate) fn push_front(&mut self, pool: &mut OutputPool, rest: &[u8]) {
-        self.make_room(pool, rest.len());
-        self.bytes.splice(..self.at, rest.iter().copied());
-        if let Some((start, _)) = &mut self.open {
-            *start = *start - self.at + rest.len();
-        }
-        self.at = 0;
-    }
-
-    /// The first `count` waiting bytes were written.
-    pub(crate) fn consume(&mut self, count: usize, pool: &mut OutputPool) {
-        debug_assert!(self.open.is_none(), "what is written was gathered, and closed, just before");
-        self.at += count;
-        if self.at >= self.bytes.len() {
-            self.at = 0;
-            self.bytes.clear();
-            pool.give_back(std::mem::take(&mut self.bytes));
-        } else if self.at > self.len() {
-            // What was written makes room, so that a buffer that is never empty does not grow for ever.
-            self.bytes.drain(..self.at);
-            self.at = 0;
-        }
-    }
-
-    /// Bytes of memory that it takes.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
-    /// Lets go of what waits.
-    pub(crate) fn discard(&mut self, pool: &mut OutputPool) {
-        self.open = None;
-        self.at = 0;
-        self.bytes.clear();
-        pool.give_back(std::mem::take(&mut self.bytes));
-    }
-
     /// Sees that so much more fits.
     fn make_room(&mut self, pool: &mut OutputPool, count: usize) {
         let before = self.bytes.capacity();
-        if before - self.bytes.len() >= count && before > 0 {
-            return;
-        }
-        if before == 0 {
-            self.bytes = pool.spare.pop().unwrap_or_default();
-        }
         self.bytes.reserve(count);
         pool.in_use_bytes += self.bytes.capacity() - before;
     }
@@ -251,10 +271,19 @@ impl OutputPool {
         self.in_use_bytes
     }
 
-    fn give_back(&mut self, buffer: Vec<u8>) {
-        self.in_use_bytes -= buffer.capacity();
-        if self.spare.len() < POOLED_BUFFERS_MAX && (1..=4 * FRAME_BYTES_MAX).contains(&buffer.capacity()) {
-            self.spare.push(buffer);
+    fn take(&mut self) -> Box<Waiting> {
+        let waiting = self.spare.pop().unwrap_or_default();
+        self.in_use_bytes += waiting.bytes.capacity();
+        waiting
+    }
+
+    fn give_back(&mut self, mut waiting: Box<Waiting>) {
+        let capacity = waiting.bytes.capacity();
+        self.in_use_bytes -= capacity;
+        if self.spare.len() < POOLED_BUFFERS_MAX && capacity <= 4 * FRAME_BYTES_MAX {
+            waiting.bytes.clear();
+            (waiting.at, waiting.open) = (0, None);
+            self.spare.push(waiting);
         }
     }
 }

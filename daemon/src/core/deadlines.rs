@@ -22,7 +22,14 @@ impl Core {
                         && connection.login_until_ms <= now_ms
                 };
                 if self.connections.get(id).is_some_and(waits) {
-                    self.end(id, ErrorCode::LoginTimeout, "login took too long");
+                    return self.end(id, ErrorCode::LoginTimeout, "login took too long");
+                }
+                // From login on, the same deadline goes on as the keepalive's.
+                if let Some(connection) = self.connections.get_mut(id)
+                    && matches!(connection.phase, Phase::Ready { .. })
+                    && !std::mem::replace(&mut connection.keepalive_set, true)
+                {
+                    self.keep_alive(id);
                 }
             }
             Timer::Keepalive(id) => self.keep_alive(id),
@@ -52,6 +59,17 @@ impl Core {
                     self.close(id, Reason::Told(ErrorCode::Restarting));
                 }
             }
+        }
+    }
+
+    /// Somebody has logged in: sees that it is noticed if they are not heard any more. The deadline of the login does, if
+    /// it is still to come, and soon enough: most connections have one deadline.
+    pub(super) fn keep_alive_from_login(&mut self, id: ConnId) {
+        let (now_ms, keepalive_ms) = (self.now.monotonic_ms, self.limits.keepalive_ms);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !(now_ms + 1..=now_ms + keepalive_ms).contains(&connection.login_until_ms) {
+            connection.keepalive_set = true;
+            self.timers.set(now_ms + keepalive_ms, Timer::Keepalive(id));
         }
     }
 

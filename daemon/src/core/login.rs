@@ -14,7 +14,6 @@ use super::connection::{PendingProof, Phase};
 use super::directory::Pending;
 use super::mailbox::Replay;
 use super::rates::{Act, per_hour, per_minute};
-use super::timers::Timer;
 use super::{ConnId, Core, retry_after_seconds};
 use crate::store::{Request, StoreErrorKind};
 
@@ -49,14 +48,16 @@ impl Core {
         self.rng.fill_bytes(&mut nonce.0);
         let challenge = Challenge { version: SESSION_VERSION, registration, relay_id: self.relay_id, nonce };
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.phase = Phase::Challenged { version: SESSION_VERSION, purpose: hello.purpose, nonce };
+            let (version, purpose, nonce) = (SESSION_VERSION, hello.purpose, Box::new(nonce));
+            connection.phase = Phase::Challenged { version, purpose, nonce };
         }
         self.push(id, HEADER_BYTES + 68, |out| challenge.emit(out));
     }
 
     pub(super) fn handle_proof(&mut self, id: ConnId, proof: &Proof<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Phase::Challenged { version, purpose, nonce } = connection.phase else { return };
+        let Phase::Challenged { version, purpose, nonce: ref boxed } = connection.phase else { return };
+        let nonce = **boxed;
         let rate = per_minute(self.limits.logins_per_address_minute);
         if let Err(seconds) = self.rates.take(Act::Login(connection.address), rate, self.now.monotonic_ms) {
             return self.end_after(id, ErrorCode::Busy, seconds, "your address logs in too often");
@@ -244,7 +245,7 @@ impl Core {
             ttl_seconds_max: TTL_SECONDS_MAX,
         };
         self.push(id, HEADER_BYTES + 48, |out| welcome.emit(out));
-        self.timers.set(now.monotonic_ms + self.limits.keepalive_ms, Timer::Keepalive(id));
+        self.keep_alive_from_login(id);
         if credit.is_some() {
             self.attach_receiver(slot, id);
         }

@@ -26,12 +26,12 @@ impl EventLoop {
                     return self.partials.keep(id, &mut socket.partial, bytes, false);
                 }
                 Ok(proxy::Parsed::Header { source, bytes }) => {
-                    if let Some(source) = source {
-                        log::debug!("connection {} from {source} by {}", id.index, socket.peer);
-                        socket.peer = source;
-                    }
-                    socket.speaks = Speaks::Nothing;
-                    self.core.handle_proxied(id, AddressKey::from(socket.peer.ip()));
+                    // Where the proxy speaks for itself, the peer is the proxy. A socket without one is closed already.
+                    let peer = source.or_else(|| socket.stream.peer_addr().ok());
+                    let Some(peer) = peer else { return self.core.handle_lost(id) };
+                    log::debug!("connection {} is from {peer}", id.index);
+                    socket.speaks = Speaks::Nothing(Some(Box::new(peer)));
+                    self.core.handle_proxied(id, AddressKey::from(peer.ip()));
                     start = bytes;
                 }
                 Err(proxy::Malformed) => {
@@ -40,11 +40,12 @@ impl EventLoop {
                 }
             }
         }
-        if matches!(socket.speaks, Speaks::Nothing)
-            && let Some(first) = bytes.get(start)
-        {
-            let address = socket.peer.ip().to_canonical();
-            let is_trusted = address.is_loopback() || self.debuggers.iter().any(|net| net.contains(address));
+        if let (Speaks::Nothing(source), Some(first)) = (&socket.speaks, bytes.get(start)) {
+            let peer = source.as_deref().copied().or_else(|| socket.stream.peer_addr().ok());
+            let is_trusted = peer.is_some_and(|peer| {
+                let address = peer.ip().to_canonical();
+                address.is_loopback() || self.debuggers.iter().any(|net| net.contains(address))
+            });
             let has_room =
                 self.texts.get(usize::from(is_trusted)).is_some_and(|open| *open < TEXT_SESSIONS_MAX);
             let is_text = (b' '..=b'~').contains(first) && has_room;
