@@ -3,6 +3,7 @@
 //! Owns: the loop, and when something may be sent. A window counts messages that were not received yet, or, where
 //! nobody receives, not acknowledged. A payload starts with the time at which it was meant to be sent.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -69,6 +70,8 @@ struct Pair {
     sent: u64,
     received: u64,
     acknowledged: u64,
+    /// Where nobody receives: when each message without an acknowledgement was meant to be sent. They come in its order.
+    waiting_us: VecDeque<u64>,
 }
 
 /// More than the window of one that never reads: what the system keeps or drops for it is its business.
@@ -83,6 +86,7 @@ pub(crate) fn run(server: &Server, work: &Work, task: Task, dialect: &dyn Dialec
             sent: 0,
             received: 0,
             acknowledged: 0,
+            waiting_us: VecDeque::new(),
         })
         .collect();
     let mut victim = (task == Task::Stalled).then(|| {
@@ -116,6 +120,9 @@ pub(crate) fn run(server: &Server, work: &Work, task: Task, dialect: &dyn Dialec
             payload[..8].copy_from_slice(&at_us.to_be_bytes());
             dialect.publish(&mut pair.sender.to_write, index, pair.sent, &payload);
             pair.sent += 1;
+            if stored {
+                pair.waiting_us.push_back(at_us);
+            }
         };
         match work.rate {
             Some(rate) => {
@@ -153,21 +160,24 @@ pub(crate) fn run(server: &Server, work: &Work, task: Task, dialect: &dyn Dialec
         poll.poll(&mut events, Some(timeout)).expect("a poll");
         for event in &events {
             let Token(token) = event.token();
-            let Pair { sender, receiver, received, acknowledged, .. } = &mut pairs[token / 2];
+            let Pair { sender, receiver, received, acknowledged, waiting_us, .. } = &mut pairs[token / 2];
             let socket = match (token % 2, receiver) {
                 (1, Some(receiver)) => receiver,
                 _ => sender,
             };
-            let mut see = |message: &[u8]| {
-                *received += 1;
+            let mut note = |sent_us: u64| {
                 if measured_from.is_some() && latencies_us.len() < latencies_us.capacity() {
-                    let sent = u64::from_be_bytes(message[..8].try_into().expect("8 bytes"));
-                    latencies_us.push(u32::try_from(now_us().saturating_sub(sent)).unwrap_or(u32::MAX));
+                    latencies_us.push(u32::try_from(now_us().saturating_sub(sent_us)).unwrap_or(u32::MAX));
                 }
             };
             socket.read(|bytes, out| {
-                let (used, acks) = dialect.take(bytes, out, &mut see);
+                let (used, acks) = dialect.take(bytes, out, &mut |message| {
+                    *received += 1;
+                    note(u64::from_be_bytes(message[..8].try_into().expect("8 bytes")));
+                });
                 *acknowledged += acks;
+                let settled = waiting_us.len().min(acks as usize);
+                waiting_us.drain(..settled).for_each(&mut note);
                 used
             });
             socket.flush();
