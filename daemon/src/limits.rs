@@ -117,7 +117,7 @@ limits! {
     blocks_in_all_max: usize = 131_072;
     /// A name whose presence changed is watched so long before those who watch it are told.
     presence_settle_ms: u64 = 1_000;
-    /// Bytes that are on their way to the store. Above, mailboxes wait in memory.
+    /// Bytes that are given to the store at once. The rest waits in memory until those are stored.
     store_in_flight_bytes_max: usize = 8 * 1024 * 1024;
     /// Bytes of one append to the store.
     append_bytes_max: usize = 128 * 1024 - 512;

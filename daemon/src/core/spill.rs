@@ -29,8 +29,12 @@ impl Core {
         }
     }
 
-    /// Gives the store what waits for it, as far as it may be behind.
+    /// Gives the store what waits for it, as far as it may be behind. While it has something to commit, what comes is
+    /// collected: then one commit takes all that came during another, and not a piece of each mailbox at a time.
     pub(super) fn run_spills(&mut self) {
+        if self.store_in_flight_bytes > 0 {
+            return;
+        }
         let append_bytes_max = self.limits.append_bytes_max;
         while self.store_in_flight_bytes < self.limits.store_in_flight_bytes_max && !self.store_is_failing() {
             let Some(slot) = self.to_spill.pop_front() else { return };
