@@ -6,6 +6,7 @@ mod store_common;
 use std::collections::HashSet;
 
 use e2e_protocol::ids::{KeyId, Sequence};
+use e2e_protocol::wire::{FrameType, Routing, routed::emit_routed};
 use e2e_relayd::store::{
     BundleRecord, Completion, Engine, PrekeyCount, PublishError, Request, Snapshot, Table, limits,
 };
@@ -50,6 +51,35 @@ fn stores_bytes_as_they_lay_in_memory() {
         assert_eq!(mailbox(engine, 3), Some((0, 19, 10, 1000)));
         assert_eq!(chunks(engine, 2, 0, usize::MAX), [], "another mailbox has nothing of it");
         assert_eq!(chunks(engine, 4, 0, usize::MAX), [], "another mailbox has nothing of it");
+    });
+}
+
+/// Whole frames back to back, as the core gives them.
+fn frames(sequences: std::ops::RangeInclusive<u64>, envelope: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; limits::CHUNK_BYTES_BEST * 4];
+    let mut end = 0;
+    for sequence in sequences {
+        let routing = Routing { sequence: Sequence(sequence), ..Routing::default() };
+        end += emit_routed(&mut out[end..], FrameType::Deliver, &routing, envelope).unwrap();
+    }
+    out.truncate(end);
+    out
+}
+
+#[test]
+fn cuts_a_large_append_into_chunks_that_fit_their_pages() {
+    over_each_engine(|engine| {
+        let bytes = frames(10..=109, &[7; 1024]);
+        assert!(bytes.len() > limits::CHUNK_BYTES_BEST);
+        let (first, last) = (Sequence(10), Sequence(109));
+        let request = Request::Append { slot: 3, first, last, messages: 100, bytes: bytes.clone() };
+        assert_eq!(apply(engine, &[request]), [Completion::Appended { slot: 3, last }]);
+        let in_one = (limits::CHUNK_BYTES_BEST / (bytes.len() / 100)) as u64;
+        assert_eq!(chunks(engine, 3, 0, usize::MAX), [(10, 9 + in_one), (10 + in_one, 109)]);
+        assert_eq!(backlog_bytes(engine, 3, 0), bytes);
+        assert_eq!(mailbox(engine, 3), Some((0, 109, 100, bytes.len() as u64)));
+        apply(engine, &[acked(3, 9 + in_one, 100 - in_one, 1)]);
+        assert_eq!(chunks(engine, 3, 0, usize::MAX), [(10 + in_one, 109)], "each goes by itself");
     });
 }
 

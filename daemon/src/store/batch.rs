@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use e2e_protocol::ids::{Fingerprint, KeyId, Sequence};
 
 use super::{
-    Chunk, Completion, Engine, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, PublishError, Request,
-    RollOverRecord, SignedPrekeyRecord, StoreError, StoreErrorKind, StoredMailbox, Table,
+    Completion, Engine, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, PublishError, Request, RollOverRecord,
+    SignedPrekeyRecord, StoreError, StoreErrorKind, StoredMailbox, Table,
     limits::{BATCH_KEYS_MAX, CHUNK_BYTES_BEST, PREKEY_BATCHES_MAX},
     overlay::Overlay,
     reading,
-    records::{self, BatchHead, BatchUse, User},
+    records::{self, BatchHead, BatchUse, ChunkRecord, User},
 };
 
 /// What came of a batch.
@@ -100,7 +100,7 @@ pub(super) struct Batch<'e> {
     engine: &'e dyn Engine,
     overlay: Overlay<'e>,
     /// The last chunk of a mailbox, while appends of this batch may still join it.
-    open: BTreeMap<u32, Chunk>,
+    open: BTreeMap<u32, ChunkRecord>,
 }
 
 impl<'e> Batch<'e> {
@@ -111,7 +111,7 @@ impl<'e> Batch<'e> {
     /// Commits, if there is anything to commit.
     pub(super) fn commit(mut self, now: u64) -> Result<(), StoreError> {
         for (slot, chunk) in std::mem::take(&mut self.open) {
-            self.close(slot, &chunk);
+            self.close(slot, chunk);
         }
         let mut writes = self.overlay.into_writes();
         if writes.is_empty() {
@@ -210,26 +210,38 @@ impl<'e> Batch<'e> {
         mailbox.messages += u64::from(messages);
         mailbox.bytes += bytes.len() as u64;
         self.put_mailbox(&mailbox);
-        match self.open.get_mut(&slot) {
-            Some(open) if open.last < first && open.bytes.len() + bytes.len() <= CHUNK_BYTES_BEST => {
-                open.last = last;
-                open.messages += messages;
-                open.bytes.extend_from_slice(bytes);
-            }
-            _ => {
-                let chunk = Chunk { first, last, messages, bytes: bytes.to_vec() };
-                if let Some(full) = self.open.insert(slot, chunk) {
-                    self.close(slot, &full);
-                }
-            }
+        let (mut first, mut messages, mut bytes) = (first, messages, bytes);
+        while bytes.len() > CHUNK_BYTES_BEST
+            && let Some(cut) = records::cut_frames(bytes, CHUNK_BYTES_BEST)
+            && cut.messages < messages
+        {
+            let (front, back) = bytes.split_at(cut.bytes);
+            self.put_chunk(slot, first, cut.last, cut.messages, front);
+            (first, messages, bytes) = (cut.next, messages - cut.messages, back);
         }
+        self.put_chunk(slot, first, last, messages, bytes);
         Ok(())
     }
 
-    fn close(&mut self, slot: u32, chunk: &Chunk) {
+    /// Takes frames into the mailbox's last chunk, or begins another.
+    fn put_chunk(&mut self, slot: u32, first: Sequence, last: Sequence, messages: u32, bytes: &[u8]) {
+        match self.open.get_mut(&slot) {
+            Some(open) if open.last < first && open.frames().len() + bytes.len() <= CHUNK_BYTES_BEST => {
+                open.join(last, messages, bytes);
+            }
+            _ => {
+                let chunk = ChunkRecord::of(first, last, messages, bytes);
+                if let Some(full) = self.open.insert(slot, chunk) {
+                    self.close(slot, full);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, slot: u32, chunk: ChunkRecord) {
         let key = records::chunk_key(slot, chunk.last);
-        self.overlay.put(Table::ChunkShares, key.clone(), records::emit_chunk_shares(&chunk.bytes));
-        self.overlay.put(Table::Chunks, key, records::emit_chunk(chunk));
+        self.overlay.put(Table::ChunkShares, key.clone(), records::emit_chunk_shares(chunk.frames()));
+        self.overlay.put(Table::Chunks, key, chunk.into_record());
     }
 
     fn acked(

@@ -15,9 +15,9 @@ pub const PREKEY_BATCHES_MAX: usize = 8;
 /// Roll-overs that are kept of a name; with one more the oldest is forgotten.
 pub const ROLL_OVERS_KEPT_MAX: usize = 8;
 
-/// Up to this many bytes of messages, appends to one mailbox in one commit share a chunk. The engine
-/// rounds a value up to a power of two of 4 KiB pages, so this stays a little below 64 KiB. A larger
-/// append is one chunk by itself, of its own size.
+/// Up to this many bytes of messages, appends to one mailbox in one commit share a chunk, and a larger append is
+/// cut into chunks of this size. The engine rounds a value up to a power of two of 4 KiB pages and writes all of
+/// them, so this stays a little below 64 KiB.
 pub const CHUNK_BYTES_BEST: usize = 64 * 1024 - 256;
 
 /// A batch takes requests until its appends hold this many bytes; the rest waits for the next commit. It
@@ -37,8 +37,9 @@ pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to reopen the engine.
 pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Memory that the engine may use to keep pages, in bytes. Beyond it pages are read again.
-pub const ENGINE_CACHE_BYTES: usize = 2 * 1024 * 1024;
+/// Memory that the engine may use to keep pages, in bytes. Beyond it pages are read again. Half of it is for what a
+/// commit changes: what doesn't fit is written, read back for its checksum, and written again.
+pub const ENGINE_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A database of up to this many bytes is read and verified as a whole when it is opened. A larger one is
 /// opened in constant time, and damage in it shows when it is met.

@@ -214,13 +214,66 @@ pub(super) fn parse_mailbox(slot: u32, value: &[u8]) -> Result<StoredMailbox, St
 /// Bytes of a chunk's record before its messages.
 const CHUNK_HEAD_BYTES: usize = 12;
 
-/// The record in `Chunks`: first 8, messages 4, then the frames. Its last sequence is in its key.
-pub(super) fn emit_chunk(chunk: &Chunk) -> Vec<u8> {
-    let mut record = Vec::with_capacity(CHUNK_HEAD_BYTES + chunk.bytes.len());
-    record.extend(chunk.first.0.to_be_bytes());
-    record.extend(chunk.messages.to_be_bytes());
-    record.extend(&chunk.bytes);
-    record
+/// A chunk in the making, as the record in `Chunks`: first 8, messages 4, then the frames. Its last sequence is in its key.
+pub(super) struct ChunkRecord {
+    pub(super) last: Sequence,
+    messages: u32,
+    record: Vec<u8>,
+}
+
+impl ChunkRecord {
+    /// A chunk of these frames.
+    pub(super) fn of(first: Sequence, last: Sequence, messages: u32, frames: &[u8]) -> Self {
+        let mut record = Vec::with_capacity(CHUNK_HEAD_BYTES + frames.len());
+        record.extend(first.0.to_be_bytes());
+        record.extend(messages.to_be_bytes());
+        record.extend_from_slice(frames);
+        Self { last, messages, record }
+    }
+
+    /// Adds frames with later sequences.
+    pub(super) fn join(&mut self, last: Sequence, messages: u32, frames: &[u8]) {
+        self.last = last;
+        self.messages += messages;
+        if let Some(field) = self.record.get_mut(CHUNK_HEAD_BYTES - 4..CHUNK_HEAD_BYTES) {
+            field.copy_from_slice(&self.messages.to_be_bytes());
+        }
+        self.record.extend_from_slice(frames);
+    }
+
+    /// The frames, back to back.
+    pub(super) fn frames(&self) -> &[u8] {
+        self.record.get(CHUNK_HEAD_BYTES..).unwrap_or_default()
+    }
+
+    pub(super) fn into_record(self) -> Vec<u8> {
+        self.record
+    }
+}
+
+/// Where frames can be cut in two.
+pub(super) struct Cut {
+    /// Of the part before.
+    pub(super) bytes: usize,
+    pub(super) messages: u32,
+    pub(super) last: Sequence,
+    /// The first sequence of the part behind.
+    pub(super) next: Sequence,
+}
+
+/// The last place before `bytes_max` where frames can be cut. `None`: there is none, or their sequences don't rise.
+pub(super) fn cut_frames(frames: &[u8], bytes_max: usize) -> Option<Cut> {
+    let sequence_at = |at| routing_at(frames.get(at..)?).map(|(_, routing)| routing.sequence);
+    let (mut bytes, mut messages, mut last, mut next) = (0, 0, None, sequence_at(0)?);
+    loop {
+        let end = bytes + frame_bytes_at(frames.get(bytes..)?)?;
+        if end > bytes_max {
+            return Some(Cut { bytes, messages, last: last?, next });
+        }
+        last = Some(next);
+        next = sequence_at(end).filter(|after| *after > next)?;
+        (bytes, messages) = (end, messages + 1);
+    }
 }
 
 /// What a chunk's record says of itself: its number of messages and the length of its frames.
