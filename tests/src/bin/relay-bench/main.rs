@@ -1,7 +1,7 @@
 //! Measures the relay: throughput, CPU per message, latency, stored acknowledgements, idle connections.
 //!
 //! Owns: the command line and the JSON that it prints, one object per measurement. The work itself:
-//! `load` (messages), `idle` (connections), `growth` (how both change with what there is); the same for other systems: `peers`. The relay is the real binary on a port that the system
+//! `load` (messages), `idle` (connections), `growth` (how both change with what there is); the same for other systems: `peers`; all of it at once, with pictures: `report`. The relay is the real binary on a port that the system
 //! chose, pinned to one core where `taskset` is there, with the generator on another.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a benchmark
@@ -11,7 +11,9 @@ mod growth;
 mod idle;
 mod load;
 mod peers;
+mod picture;
 mod populate;
+mod report;
 mod socket;
 
 use std::path::Path;
@@ -46,6 +48,7 @@ fn main() {
         "stalled",
         "one recipient never reads: compare latencies with and without; needs --rate",
     );
+    flags.optopt("", "rounds", "of --stalled, with and without in turn; medians count (default: 5)", "N");
     flags.optopt("", "idle", "log in N connections and measure what each costs", "N");
     flags.optflagopt(
         "",
@@ -58,6 +61,7 @@ fn main() {
         "peers",
         "the same for nats-server, redis and mosquitto, where they are installed, and a table",
     );
+    flags.optopt("", "report", "all of it, as JSON, tables and pictures in DIR; takes some minutes", "DIR");
     flags.optflag("h", "help", "print this help and exit");
     let usage = |flags: &getopts::Options| {
         flags.usage("Usage: relay-bench [OPTION]...\nPrints JSON, one object a line.")
@@ -84,6 +88,9 @@ fn main() {
         seconds: number("secs", 5.0),
         rate: matches.opt_present("rate").then(|| number("rate", 0.0)),
     };
+    if let Some(directory) = matches.opt_str("report") {
+        return report::write(Path::new(&directory));
+    }
     pin_self();
     if matches.opt_present("growth") {
         return growth::run(&work, &matches.opt_str("growth").unwrap_or_default());
@@ -111,21 +118,50 @@ fn main() {
         std::process::exit(64);
     }
     let mut table = Table::default();
-    // With a stalled recipient each system is measured twice: first without.
-    let first = if task == Task::Stalled { Task::Delivered } else { task };
-    table.add("e2e-relayd", ours(&work, first));
-    if peers {
-        peers::measure(&work, first, &mut |name, figures| table.add(name, figures));
-    }
     if task == Task::Stalled {
-        table.add_stalled("e2e-relayd", ours(&work, task));
-        if peers {
-            peers::measure(&work, task, &mut |name, figures| table.add_stalled(name, figures));
-        }
+        let rounds = (number("rounds", 5.0) as usize).max(1);
+        measure_stalled(&work, rounds, peers, &mut table);
+    } else {
+        all(&work, task, peers, &mut |name, figures| table.add(name, figures));
     }
-    if peers {
+    if peers || task == Task::Stalled {
         table.print();
     }
+}
+
+/// The relay, and the peers if they are wanted, one after the other.
+fn all(work: &Work, task: Task, peers: bool, see: &mut dyn FnMut(&str, Figures)) {
+    see("e2e-relayd", ours(work, task));
+    if peers {
+        peers::measure(work, task, see);
+    }
+}
+
+/// Each system without and with a stalled recipient in turn, so that a noisy machine is as noisy for both; of each the
+/// round with the median p99.9 counts.
+fn measure_stalled(work: &Work, rounds: usize, peers: bool, table: &mut Table) {
+    let mut found: Vec<(String, [Vec<Figures>; 2])> = Vec::new();
+    for _ in 0..rounds {
+        for (which, task) in [Task::Delivered, Task::Stalled].into_iter().enumerate() {
+            all(work, task, peers, &mut |name, figures| {
+                let at = found.iter().position(|(of, _)| of == name).unwrap_or(found.len());
+                if at == found.len() {
+                    found.push((name.to_owned(), [Vec::new(), Vec::new()]));
+                }
+                found[at].1[which].push(figures);
+            });
+        }
+    }
+    for (name, measured) in found {
+        let [without, with] = measured.map(median_by_p999);
+        table.add(&name, without);
+        table.add_stalled(&name, with);
+    }
+}
+
+fn median_by_p999(mut rounds: Vec<Figures>) -> Figures {
+    rounds.sort_by(|a, b| a.percentile(0.999).total_cmp(&b.percentile(0.999)));
+    rounds.swap_remove(rounds.len() / 2)
 }
 
 /// The relay under this work.
