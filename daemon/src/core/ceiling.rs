@@ -6,13 +6,14 @@
 
 use std::mem::size_of;
 
-use e2e_protocol::ids::{Name, Uid};
+use e2e_protocol::ids::Uid;
 use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, FRAME_BYTES_MAX};
 
 use super::budgets::DELIVERY_ROOM_BYTES;
 use super::connection::{Connection, PendingProof};
 use super::lane::LaneState;
 use super::mailbox::Delivery;
+use super::names::PLACES_BYTES_PER_NAME;
 use super::rates::Act;
 use super::ring::SPARE_BYTES_MAX;
 use super::shares::Share;
@@ -60,7 +61,7 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
     // A hash table is a power of two of places, of which at most seven eighths are used.
     let hashed = |entry: usize| (entry + HASHED) * LIST * 8 / 7;
     let name = LIST * (size_of::<Option<User>>() + size_of::<StoredUser>())
-        + hashed(size_of::<(Name, u32)>())
+        + PLACES_BYTES_PER_NAME
         + size_of::<Active>()
         + size_of::<LaneState>()
         + SMALL_LIST * (size_of::<(Uid, Share)>() + HASHED)

@@ -13,7 +13,7 @@
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Who is let in is
 //! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key or to nobody in `ownership`, what a connection is told
 //! and its end in `output`, what time brings about in `deadlines` and `expiry`; what is asked of names and ids: `presence`, `blocks`, `query`.
-//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`. State: `users`,
+//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`. State: `users`, `names`,
 //! `mailbox`, `ring`, `lane`, `connection`.
 
 mod addresses;
@@ -32,6 +32,7 @@ mod expiry;
 mod lane;
 mod login;
 mod mailbox;
+mod names;
 mod output;
 mod ownership;
 mod presence;

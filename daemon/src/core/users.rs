@@ -3,13 +3,12 @@
 //! Owns: slots, generations, and what is kept in memory for each user. Must not know frames. Keys and
 //! prekeys stay in the store.
 
-use std::collections::HashMap;
-
 use e2e_protocol::ids::{Fingerprint, KeyId, Name, Sequence, Uid};
 
 use super::ConnId;
 use super::lane::{LaneState, Lanes};
 use super::mailbox::Mailbox;
+use super::names::Names;
 use super::ring::Pool;
 use crate::store::{PrekeyCount, Snapshot};
 
@@ -94,7 +93,7 @@ const NO_PREKEYS: PrekeyCount = PrekeyCount { signed_prekey: KeyId::ZERO, one_ti
 #[derive(Debug)]
 pub(crate) struct Users {
     slots: Vec<Option<User>>,
-    by_name: HashMap<Name, u32>,
+    by_name: Names,
     free: Vec<u32>,
     /// Sequences of this start of the relay are above this one.
     sequence_base: Sequence,
@@ -110,7 +109,7 @@ impl Users {
         let count = snapshot.users.iter().map(|user| user.slot as usize + 1).max().unwrap_or(0);
         let mut slots = Vec::with_capacity(count);
         slots.resize_with(count, || None);
-        let by_name = HashMap::with_capacity(snapshot.users.len());
+        let by_name = Names::with_capacity(snapshot.users.len());
         let mut users = Self { slots, by_name, free: Vec::new(), sequence_base };
         for stored in &snapshot.users {
             let user = User {
@@ -125,7 +124,7 @@ impl Users {
                 active: None,
                 last_sequence: sequence_base,
             };
-            users.by_name.insert(stored.name, stored.slot);
+            users.by_name.insert(&stored.name, stored.slot);
             if let Some(place) = users.slots.get_mut(stored.slot as usize) {
                 *place = Some(user);
             }
@@ -171,7 +170,8 @@ impl Users {
 
     /// The slot of a name, registered or about to be.
     pub(crate) fn slot_of(&self, name: &Name) -> Option<u32> {
-        self.by_name.get(name).copied()
+        let user = |slot: u32| self.slots.get(slot as usize)?.as_ref();
+        self.by_name.slot_of(name, |slot| user(slot).is_some_and(|user| user.name == *name))
     }
 
     /// The slot of a name that somebody has.
@@ -193,6 +193,7 @@ impl Users {
 
     /// Sets a slot aside for a name that is about to be registered.
     pub(crate) fn reserve(&mut self, name: Name, fingerprint: Fingerprint, generation: u32) -> Option<u32> {
+        debug_assert!(self.slot_of(&name).is_none(), "only a name that nobody has is set aside");
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -212,7 +213,7 @@ impl Users {
             active: None,
             last_sequence: self.sequence_base,
         };
-        self.by_name.insert(name, slot);
+        self.by_name.insert(&name, slot);
         *self.slots.get_mut(slot as usize)? = Some(user);
         Some(slot)
     }
@@ -221,7 +222,7 @@ impl Users {
     pub(crate) fn unreserve(&mut self, slot: u32) {
         if let Some(user) = self.slots.get_mut(slot as usize).and_then(Option::take) {
             debug_assert!(!user.registered, "only a slot that nobody owns is given back");
-            self.by_name.remove(&user.name);
+            self.by_name.remove(&user.name, slot);
             self.free.push(slot);
         }
     }
@@ -231,7 +232,7 @@ impl Users {
         let mut user = self.slots.get_mut(slot as usize)?.take()?;
         let (uid, fingerprint) = (Uid::new(slot, user.generation), user.fingerprint);
         let lanes = user.roll_over(uid, fingerprint, pool);
-        self.by_name.remove(&user.name);
+        self.by_name.remove(&user.name, slot);
         // Who gets the slot next goes on after the sequences that were given in it.
         self.sequence_base = self.sequence_base.max(user.last_sequence);
         self.free.push(slot);
