@@ -14,23 +14,32 @@ const FIRST: usize = 100;
 /// Logins that are under way at once.
 const THREADS: usize = 16;
 
-/// Logs in `count` connections, each with a name of its own and receiving, and prints their cost.
+/// Logs in `count` connections, each with a name of its own and receiving, and prints their cost: once with names that they
+/// register, and once, after a restart, with those that are there.
 pub(crate) fn run(count: usize) {
     let directory = Directory::new();
-    let relay = super::start(&directory);
-    let open = |from, to| log_in(&relay, from..to, Purpose::Register, &|index| format!("idle{index}"));
+    let mut relay = super::start(&directory);
     let at_rest = resident_bytes(relay.id());
+    let (per_new_name, after) = measure(&relay, count, Purpose::Register);
+    let cpu_seconds = cpu_seconds(relay.id());
+    assert_eq!(relay.stop("TERM"), Some(0), "the relay stops cleanly");
+    let (per_connection, _) = measure(&super::start(&directory), count, Purpose::Login);
+    println!(
+        "{{\"system\":\"e2e-relayd, idle\",\"connections\":{count},\"bytes_per_connection\":{per_connection},\
+         \"bytes_per_new_name_and_connection\":{per_new_name},\
+         \"rss_at_rest_bytes\":{at_rest},\"rss_bytes\":{after},\"cpu_secs\":{cpu_seconds:.2}}}"
+    );
+}
+
+/// Resident bytes that each takes, and of the whole relay at the end.
+fn measure(relay: &Relay, count: usize, purpose: Purpose) -> (u64, u64) {
+    let open = |from, to| log_in(relay, from..to, purpose, &|index| format!("idle{index}"));
     let first = open(0, FIRST);
     let before = resident_bytes(relay.id());
     let others = open(FIRST, FIRST + count);
     let after = resident_bytes(relay.id());
     drop((first, others));
-    let per_connection = after.saturating_sub(before) / (count as u64).max(1);
-    println!(
-        "{{\"system\":\"e2e-relayd, idle\",\"connections\":{count},\"bytes_per_connection\":{per_connection},\
-         \"rss_at_rest_bytes\":{at_rest},\"rss_bytes\":{after},\"cpu_secs\":{:.2}}}",
-        cpu_seconds(relay.id())
-    );
+    (after.saturating_sub(before) / (count as u64).max(1), after)
 }
 
 /// Logs in a connection for each of these, which all receive, in no order.
