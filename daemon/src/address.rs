@@ -12,7 +12,7 @@ pub enum AddressKey {
     /// An IPv4 address.
     V4(u32),
     /// The first 64 bits of an IPv6 address.
-    V6(u64),
+    V6([u8; 8]),
     /// Nobody knows yet: a trusted proxy is about to say.
     Behind,
 }
@@ -21,8 +21,10 @@ impl From<IpAddr> for AddressKey {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
-            // The lower 64 bits are cut off.
-            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
         }
     }
 }
@@ -32,7 +34,9 @@ impl fmt::Display for AddressKey {
         match *self {
             Self::V4(bits) => write!(f, "{}", Ipv4Addr::from_bits(bits)),
             Self::Behind => f.write_str("behind a proxy"),
-            Self::V6(bits) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(bits) << 64)),
+            Self::V6(site) => {
+                write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(u64::from_be_bytes(site)) << 64))
+            }
         }
     }
 }

@@ -79,8 +79,8 @@ fn lets_a_flood_before_login_displace_itself_and_nobody_else() {
 #[test]
 fn lets_somebody_in_during_a_flood_from_many_addresses() {
     let mut world = World::with_limits(|limits| limits.connections_before_login_max = 8);
-    for source in 0..100 {
-        world.address = AddressKey::V6(source);
+    for source in 0..100_u64 {
+        world.address = AddressKey::V6(source.to_be_bytes());
         world.connect();
     }
     world.address = OTHER;
@@ -222,8 +222,8 @@ fn forgets_who_was_met_first_when_the_table_of_rates_is_full() {
         limits.rates_max = 4;
         limits.registrations_per_address_hour = 1;
     });
-    for source in 0..50 {
-        world.address = AddressKey::V6(source);
+    for source in 0..50_u64 {
+        world.address = AddressKey::V6(source.to_be_bytes());
         world.claim(&format!("name{source}"));
     }
 }

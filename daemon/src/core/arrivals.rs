@@ -6,7 +6,7 @@
 use e2e_protocol::limits::SKIPPED_BEFORE_LOGIN_MAX;
 use e2e_protocol::wire::ErrorCode;
 
-use super::connection::Connection;
+use super::moment::Moment;
 use super::rates::{Act, per_minute};
 use super::timers::Timer;
 use super::{ConnId, Core, retry_after_seconds};
@@ -17,9 +17,8 @@ use crate::reason::Reason;
 impl Core {
     /// A connection was accepted from this address, or from a trusted proxy that has yet to say from where.
     pub fn handle_opened(&mut self, address: AddressKey) -> ConnId {
-        let login_until_ms = self.now.monotonic_ms + self.limits.login_ms;
-        let id = self.connections.insert(Connection::new(address, self.now.monotonic_ms, login_until_ms));
-        self.timers.set(login_until_ms, Timer::Login(id));
+        let id = self.connections.insert(address, self.now.monotonic_ms);
+        self.timers.set(self.now.monotonic_ms + self.limits.login_ms, Timer::Login(id));
         let busy = (ErrorCode::TooManyConnections, retry_after_seconds(ErrorCode::TooManyConnections));
         if self.stopping.is_some() {
             self.connections.addresses.open(address, id);
@@ -58,10 +57,9 @@ impl Core {
 
     /// This is a debugging session of somebody who is trusted: a person may take their time.
     pub fn handle_text(&mut self, id: ConnId) {
-        let until_ms = self.now.monotonic_ms + TEXT_LOGIN_MS;
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.login_until_ms = until_ms;
-            self.timers.set(until_ms, Timer::Login(id));
+            (connection.login_from, connection.is_person) = (Moment::at(self.now.monotonic_ms), true);
+            self.timers.set(self.now.monotonic_ms + TEXT_LOGIN_MS, Timer::Login(id));
         }
     }
 

@@ -3,6 +3,7 @@
 //! Owns: accounts of output, of backlogs in memory, of deliveries and of deadlines, and what happens at each one's
 //! limit. What the sum of all limits is: `ceiling`.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use super::mailbox::{Delivery, Mailbox, Replay};
@@ -161,6 +162,7 @@ impl Core {
             return;
         }
         let target = self.limits.output_bytes_in_all_max / 4 * 3;
+        let now_ms = self.now.monotonic_ms;
         let mut unread: Vec<_> = self
             .connections
             .ids()
@@ -168,7 +170,9 @@ impl Core {
             .filter_map(|id| self.connections.get(id).map(|connection| (connection, id)))
             .filter(|(connection, _)| connection.output.capacity() > 0 && !connection.close_queued)
             // Who has not been written to since there was output has not left it unread.
-            .map(|(connection, id)| (!connection.slow_reader_set, connection.progress_ms, id))
+            .map(|(connection, id)| {
+                (!connection.slow_reader_set, Reverse(connection.progress.age_ms(now_ms)), id)
+            })
             .collect();
         unread.sort_unstable();
         for (_, _, id) in unread {

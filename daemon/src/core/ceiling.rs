@@ -10,14 +10,15 @@ use e2e_protocol::ids::Uid;
 use e2e_protocol::limits::{BODY_BYTES_BEFORE_LOGIN_MAX, FRAME_BYTES_MAX};
 
 use super::budgets::DELIVERY_ROOM_BYTES;
-use super::connection::{Connection, PendingProof};
+use super::connection::PendingProof;
+use super::connections::Place;
 use super::lane::LaneState;
 use super::mailbox::Delivery;
 use super::names::PLACES_BYTES_PER_NAME;
 use super::rates::Act;
 use super::ring::SPARE_BYTES_MAX;
 use super::shares::Share;
-use super::timers::Timer;
+use super::timers::Deadline;
 use super::users::{Active, User};
 use super::{Action, ConnId, Told};
 use crate::event_loop::SOCKET_BYTES;
@@ -70,9 +71,9 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
         hashed(size_of::<(u32, [usize; 4])>()) + hashed(size_of::<(ConnId, Vec<u32>)>()) + SMALL_LIST * 32;
     let block = LIST * size_of::<(u32, u32)>() + TREE + hashed(size_of::<(u32, usize)>());
     let of_address = hashed(size_of::<(u128, [usize; 8])>()) + LIST * size_of::<(u64, ConnId)>() + 64 + TREE;
-    let connection = LIST * (size_of::<(u32, Option<Connection>)>() + SOCKET_BYTES)
+    let connection = LIST * (size_of::<Place>() + SOCKET_BYTES)
         + of_address
-        + 4 * LIST * LIST * size_of::<(u64, Timer)>()
+        + 4 * LIST * LIST * size_of::<Deadline>()
         + 4 * LIST * size_of::<ConnId>()
         + LIST * size_of::<Action>();
     let delivery = LIST * size_of::<Delivery>() + size_of::<Delivery>();
@@ -135,7 +136,7 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
         ),
         ("deliveries without an acknowledgement", bytes(deliveries * delivery + DELIVERY_ROOM_BYTES)),
         ("rates", bytes(limits.rates_max * rate)),
-        ("deadlines", bytes(LIST * DEADLINES_SWEPT_AT * size_of::<(u64, Timer)>())),
+        ("deadlines", bytes(LIST * DEADLINES_SWEPT_AT * size_of::<Deadline>())),
         ("requests to the directory", bytes(limits.requests_max * REQUEST_BYTES)),
         (
             "roll-overs",

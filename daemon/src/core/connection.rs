@@ -3,12 +3,15 @@
 //! Owns: phases and the output buffer. Must not know sockets. What a connection receives from its
 //! mailbox's ring is not copied here; the ring itself is gathered (`deliver`).
 
+use std::num::NonZeroU32;
+
 use e2e_protocol::ids::{Modulus, Name, Nonce, Number, Receipt, Signature};
 use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::NoRoom;
 use e2e_protocol::wire::session::{Credit, Purpose, Receive};
 use e2e_protocol::wire::transfer::{OpenResult, ResultCode, ResultKind};
 
+use super::moment::Moment;
 use crate::address::AddressKey;
 use crate::limits::POOLED_BUFFERS_MAX;
 use crate::reason::Reason;
@@ -18,7 +21,15 @@ use crate::reason::Reason;
 pub struct ConnId {
     /// Its place in the tables of the core and of the loop; reused once it is closed.
     pub index: u32,
-    pub(crate) generation: u32,
+    pub(crate) generation: NonZeroU32,
+}
+
+/// What a PROOF has to answer.
+#[derive(Debug)]
+pub(crate) struct Challenged {
+    pub(crate) version: u16,
+    pub(crate) purpose: Purpose,
+    pub(crate) nonce: Nonce,
 }
 
 /// A PROOF that waits for its verification.
@@ -40,7 +51,7 @@ pub(crate) enum Phase {
     /// HELLO is expected.
     Hello,
     /// PROOF is expected.
-    Challenged { version: u16, purpose: Purpose, nonce: Box<Nonce> },
+    Challenged(Box<Challenged>),
     /// The signature waits to be verified.
     Proving(Box<PendingProof>),
     /// The name is on its way to the disk.
@@ -51,21 +62,25 @@ pub(crate) enum Phase {
     Ending(Reason),
 }
 
-/// One connection.
+/// One connection. There are many that have nothing to say: what only some need lies elsewhere, behind a pointer.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// See [`ConnId`].
+    pub(super) generation: NonZeroU32,
     pub(crate) address: AddressKey,
-    /// When it is given up if its PROOF has not come.
-    pub(crate) login_until_ms: u64,
+    /// From when on the time is counted in which its PROOF has to come.
+    pub(super) login_from: Moment,
     pub(crate) phase: Phase,
     pub(crate) output: Output,
-    /// When the last byte came, when the last byte was taken: milliseconds of the monotonic clock.
-    pub(crate) heard_ms: u64,
-    pub(crate) progress_ms: u64,
+    /// When the last byte came, when the last byte was taken.
+    pub(super) heard: Moment,
+    pub(super) progress: Moment,
     /// Requests to the directory without an answer.
     pub(crate) requests_pending: u8,
     /// Frames that were skipped before login.
     pub(crate) skipped: u8,
+    /// A trusted debugging session: a person may take their time for the login.
+    pub(crate) is_person: bool,
     pub(crate) pinged: bool,
     /// There is a deadline at which to look whether it was heard.
     pub(crate) keepalive_set: bool,
@@ -78,16 +93,19 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(address: AddressKey, now_ms: u64, login_until_ms: u64) -> Self {
+    pub(super) fn new(generation: NonZeroU32, address: AddressKey, now_ms: u64) -> Self {
+        let now = Moment::at(now_ms);
         Self {
+            generation,
             address,
-            login_until_ms,
+            login_from: now,
             phase: Phase::Hello,
             output: Output::default(),
-            heard_ms: now_ms,
-            progress_ms: now_ms,
+            heard: now,
+            progress: now,
             requests_pending: 0,
             skipped: 0,
+            is_person: false,
             pinged: false,
             keepalive_set: false,
             slow_reader_set: false,

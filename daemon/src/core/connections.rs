@@ -2,14 +2,17 @@
 //!
 //! Owns: places and their generations, so that an id never names two connections.
 
+use std::num::NonZeroU32;
+
 use super::ConnId;
 use super::addresses::Addresses;
 use super::connection::Connection;
+use crate::address::AddressKey;
 
 /// The table of connections.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    slots: Vec<(u32, Option<Connection>)>,
+    places: Vec<Place>,
     free: Vec<u32>,
     /// Those that have not logged in.
     pub(super) before_login: usize,
@@ -17,35 +20,44 @@ pub(super) struct Connections {
     pub(super) addresses: Addresses,
 }
 
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Who comes next has this generation.
+    Free(NonZeroU32),
+    Taken(Connection),
+}
+
+// One line of a processor's cache.
+const _: () = assert!(size_of::<Place>() <= 64, "a connection has grown");
+
 impl Connections {
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.places.len() - self.free.len()
     }
 
-    pub(super) fn insert(&mut self, connection: Connection) -> ConnId {
+    pub(super) fn insert(&mut self, address: AddressKey, now_ms: u64) -> ConnId {
         self.before_login += 1;
         if let Some(index) = self.free.pop()
-            && let Some((generation, slot)) = self.slots.get_mut(index as usize)
+            && let Some(place) = self.places.get_mut(index as usize)
+            && let Place::Free(generation) = *place
         {
-            *slot = Some(connection);
-            return ConnId { index, generation: *generation };
+            *place = Place::Taken(Connection::new(generation, address, now_ms));
+            return ConnId { index, generation };
         }
-        self.slots.push((0, Some(connection)));
+        let generation = NonZeroU32::MIN;
+        self.places.push(Place::Taken(Connection::new(generation, address, now_ms)));
         // As many sockets as this can't be open.
-        ConnId { index: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX), generation: 0 }
+        ConnId { index: u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX), generation }
     }
 
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Connection> {
-        if let Some((generation, slot)) = self.slots.get_mut(id.index as usize)
-            && *generation == id.generation
-            && let Some(connection) = slot.take()
-        {
-            self.addresses.close(connection.address);
-            *generation = generation.wrapping_add(1);
-            self.free.push(id.index);
-            return Some(connection);
-        }
-        None
+        self.get(id)?;
+        let place = self.places.get_mut(id.index as usize)?;
+        let next = Place::Free(id.generation.checked_add(1).unwrap_or(NonZeroU32::MIN));
+        let Place::Taken(connection) = std::mem::replace(place, next) else { return None };
+        self.addresses.close(connection.address);
+        self.free.push(id.index);
+        Some(connection)
     }
 
     /// One of those that have not logged in has, or ends before.
@@ -57,20 +69,26 @@ impl Connections {
     }
 
     pub(super) fn get(&self, id: ConnId) -> Option<&Connection> {
-        let (generation, connection) = self.slots.get(id.index as usize)?;
-        if *generation == id.generation { connection.as_ref() } else { None }
+        match self.places.get(id.index as usize)? {
+            Place::Taken(connection) if connection.generation == id.generation => Some(connection),
+            _ => None,
+        }
     }
 
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        let (generation, connection) = self.slots.get_mut(id.index as usize)?;
-        if *generation == id.generation { connection.as_mut() } else { None }
+        match self.places.get_mut(id.index as usize)? {
+            Place::Taken(connection) if connection.generation == id.generation => Some(connection),
+            _ => None,
+        }
     }
 
     pub(super) fn ids(&self) -> Vec<ConnId> {
         (0..)
-            .zip(&self.slots)
-            .filter(|(_, (_, connection))| connection.is_some())
-            .map(|(index, (generation, _))| ConnId { index, generation: *generation })
+            .zip(&self.places)
+            .filter_map(|(index, place)| match place {
+                Place::Taken(connection) => Some(ConnId { index, generation: connection.generation }),
+                Place::Free(_) => None,
+            })
             .collect()
     }
 }

@@ -10,6 +10,7 @@ use e2e_protocol::wire::{ErrorCode, FrameType};
 use super::connection::{Connection, Phase};
 use super::timers::Timer;
 use super::{ConnId, Core, Stopping};
+use crate::limits::TEXT_LOGIN_MS;
 use crate::reason::Reason;
 
 impl Core {
@@ -18,8 +19,8 @@ impl Core {
         match timer {
             Timer::Login(id) => {
                 let waits = |connection: &Connection| {
-                    matches!(connection.phase, Phase::Hello | Phase::Challenged { .. })
-                        && connection.login_until_ms <= now_ms
+                    matches!(connection.phase, Phase::Hello | Phase::Challenged(_))
+                        && connection.login_from.age_ms(now_ms) >= self.login_ms(connection)
                 };
                 if self.connections.get(id).is_some_and(waits) {
                     return self.end(id, ErrorCode::LoginTimeout, "login took too long");
@@ -66,11 +67,19 @@ impl Core {
     /// it is still to come, and soon enough: most connections have one deadline.
     pub(super) fn keep_alive_from_login(&mut self, id: ConnId) {
         let (now_ms, keepalive_ms) = (self.now.monotonic_ms, self.limits.keepalive_ms);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !(now_ms + 1..=now_ms + keepalive_ms).contains(&connection.login_until_ms) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let login_until_ms = now_ms - connection.login_from.age_ms(now_ms) + self.login_ms(connection);
+        if !(now_ms + 1..=now_ms + keepalive_ms).contains(&login_until_ms)
+            && let Some(connection) = self.connections.get_mut(id)
+        {
             connection.keepalive_set = true;
             self.timers.set(now_ms + keepalive_ms, Timer::Keepalive(id));
         }
+    }
+
+    /// How long its login may take.
+    fn login_ms(&self, connection: &Connection) -> u64 {
+        if connection.is_person { TEXT_LOGIN_MS } else { self.limits.login_ms }
     }
 
     fn keep_alive(&mut self, id: ConnId) {
@@ -79,13 +88,13 @@ impl Core {
         if !matches!(connection.phase, Phase::Ready { .. }) {
             return;
         }
-        let silent_ms = now_ms - connection.heard_ms;
-        let next_ms = connection.heard_ms + if connection.pinged { 2 } else { 1 } * keepalive_ms;
+        let silent_ms = connection.heard.age_ms(now_ms);
+        let next_ms = now_ms - silent_ms + if connection.pinged { 2 } else { 1 } * keepalive_ms;
         if silent_ms >= 2 * keepalive_ms {
             self.end(id, ErrorCode::IdleTimeout, "nothing was heard for too long");
         } else if silent_ms >= keepalive_ms && !connection.pinged {
             connection.pinged = true;
-            let next_ms = connection.heard_ms + 2 * keepalive_ms;
+            let next_ms = now_ms - silent_ms + 2 * keepalive_ms;
             self.timers.set(next_ms, Timer::Keepalive(id));
             self.push(id, HEADER_BYTES + 8, |out| emit_ping(out, FrameType::Ping, now_ms.to_be_bytes()));
         } else {
@@ -101,11 +110,12 @@ impl Core {
         if !waits {
             return;
         }
-        if now_ms - connection.progress_ms >= slow_ms {
+        let untaken_ms = connection.progress.age_ms(now_ms);
+        if untaken_ms >= slow_ms {
             self.end(id, ErrorCode::SlowReader, "what was sent was not read");
         } else {
             connection.slow_reader_set = true;
-            let next_ms = connection.progress_ms + slow_ms;
+            let next_ms = now_ms - untaken_ms + slow_ms;
             self.timers.set(next_ms, Timer::SlowReader(id));
         }
     }

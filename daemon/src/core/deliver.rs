@@ -15,6 +15,7 @@ use e2e_protocol::wire::{FrameType, RoutedMut, Routing};
 use super::connection::Phase;
 use super::expiry::expires_ms;
 use super::mailbox::{Delivery, Kind, Mailbox, Replay};
+use super::moment::Moment;
 use super::timers::Timer;
 use super::{Action, ConnId, Core};
 use crate::reason::Reason;
@@ -314,7 +315,7 @@ impl Core {
         let now_ms = self.now.monotonic_ms;
         let Some(connection) = self.connections.get_mut(id) else { return };
         if count > 0 {
-            connection.progress_ms = now_ms;
+            connection.progress = Moment::at(now_ms);
         }
         let output_bytes = connection.output.len();
         let receives = match connection.phase {

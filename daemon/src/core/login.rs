@@ -10,7 +10,7 @@ use e2e_protocol::wire::ErrorCode;
 use e2e_protocol::wire::session::{Challenge, Hello, Proof, Purpose, Receive, Registration, Welcome};
 use rand_chacha::rand_core::Rng;
 
-use super::connection::{PendingProof, Phase};
+use super::connection::{Challenged, PendingProof, Phase};
 use super::directory::Pending;
 use super::mailbox::Replay;
 use super::rates::{Act, per_hour, per_minute};
@@ -48,16 +48,16 @@ impl Core {
         self.rng.fill_bytes(&mut nonce.0);
         let challenge = Challenge { version: SESSION_VERSION, registration, relay_id: self.relay_id, nonce };
         if let Some(connection) = self.connections.get_mut(id) {
-            let (version, purpose, nonce) = (SESSION_VERSION, hello.purpose, Box::new(nonce));
-            connection.phase = Phase::Challenged { version, purpose, nonce };
+            let challenged = Challenged { version: SESSION_VERSION, purpose: hello.purpose, nonce };
+            connection.phase = Phase::Challenged(Box::new(challenged));
         }
         self.push(id, HEADER_BYTES + 68, |out| challenge.emit(out));
     }
 
     pub(super) fn handle_proof(&mut self, id: ConnId, proof: &Proof<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Phase::Challenged { version, purpose, nonce: ref boxed } = connection.phase else { return };
-        let nonce = **boxed;
+        let Phase::Challenged(challenged) = &connection.phase else { return };
+        let Challenged { version, purpose, nonce } = **challenged;
         let rate = per_minute(self.limits.logins_per_address_minute);
         if let Err(seconds) = self.rates.take(Act::Login(connection.address), rate, self.now.monotonic_ms) {
             return self.end_after(id, ErrorCode::Busy, seconds, "your address logs in too often");

@@ -32,6 +32,7 @@ mod expiry;
 mod lane;
 mod login;
 mod mailbox;
+mod moment;
 mod names;
 mod output;
 mod ownership;
@@ -62,6 +63,7 @@ use connections::Connections;
 use directory::Pending;
 use expiry::Search;
 use login::ToVerify;
+use moment::Moment;
 use ownership::Changing;
 use presence::Watches;
 use rates::Rates;
@@ -222,7 +224,7 @@ impl Core {
     /// Something came from this peer, if only a part of a frame.
     pub fn handle_heard(&mut self, id: ConnId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.heard_ms = self.now.monotonic_ms;
+            connection.heard = Moment::at(self.now.monotonic_ms);
             connection.pinged = false;
         }
     }
@@ -267,7 +269,7 @@ impl Core {
             }
             (Phase::Ready { .. }, Frame::Pong(_)) => {}
             (Phase::Hello, Frame::Hello(hello)) => self.handle_hello(id, hello),
-            (Phase::Challenged { .. }, Frame::Proof(proof)) => self.handle_proof(id, &proof),
+            (Phase::Challenged(_), Frame::Proof(proof)) => self.handle_proof(id, &proof),
             _ => self.end(id, ErrorCode::UnexpectedFrame, "this frame is not expected now"),
         }
     }

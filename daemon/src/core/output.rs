@@ -55,7 +55,7 @@ impl Core {
                 }
             }
             Phase::Ending(_) => {}
-            Phase::Hello | Phase::Challenged { .. } | Phase::Proving(_) | Phase::Registering { .. } => {
+            Phase::Hello | Phase::Challenged(_) | Phase::Proving(_) | Phase::Registering { .. } => {
                 self.connections.leave_login(id);
             }
         }
@@ -125,7 +125,7 @@ impl Core {
         let slot = match connection.phase {
             Phase::Proving(_) | Phase::Registering { .. } => return true,
             Phase::Ready { slot, .. } => slot,
-            Phase::Hello | Phase::Challenged { .. } | Phase::Ending(_) => return false,
+            Phase::Hello | Phase::Challenged(_) | Phase::Ending(_) => return false,
         };
         let active = self.users.at(slot).and_then(|user| user.active.as_ref());
         connection.requests_pending > 0 || active.is_some_and(|active| active.lanes.owe(id))

@@ -109,7 +109,7 @@ impl Host {
         let now = self.now(now_ms);
         let core = self.core.as_mut()?;
         core.begin_turn(now);
-        let id = core.handle_opened(AddressKey::V6(u64::try_from(link).unwrap_or(0)));
+        let id = core.handle_opened(AddressKey::V6((link as u64).to_be_bytes()));
         let place = id.index as usize;
         if self.by_index.len() <= place {
             self.by_index.resize(place + 1, 0);
