@@ -37,9 +37,9 @@ pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to reopen the engine.
 pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Memory that the engine may use to keep pages, in bytes. Beyond it pages are read again. Half of it is for what a
-/// commit changes: what doesn't fit is written, read back for its checksum, and written again.
-pub const ENGINE_CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Memory that the engine may use to keep pages, in bytes. Beyond it pages are written early, and read again. All of it stays
+/// in use once it was; twice as much stored no more messages.
+pub const ENGINE_CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 /// A database of up to this many bytes is read and verified as a whole when it is opened. A larger one is
 /// opened in constant time, and damage in it shows when it is met.
