@@ -228,7 +228,7 @@ constants! {
     pub const ACCEPT_PAUSE_MS: u64 = 1_000;
     /// Bytes that are read of a connection that has just had something to say, if few others have. The rest waits behind
     /// those of others.
-    pub const FIRST_READ_BYTES_MAX: usize = 64 * 1024;
+    pub const FIRST_READ_BYTES_MAX: usize = 128 * 1024;
     /// The same, however many have something to say.
     pub const FIRST_READ_BYTES_MIN: usize = 16 * 1024;
     /// Bytes that all who have just had something to say share in one turn, as far as each gets as much as that.
@@ -243,7 +243,7 @@ constants! {
     /// Bytes that are read in one turn of all connections. The rest waits for the next.
     pub const READ_BYTES_PER_TURN: usize = 1024 * 1024;
     /// Bytes of the loop's one read buffer: a begun frame and what comes after it.
-    pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+    pub const READ_BUFFER_BYTES: usize = 192 * 1024;
     /// Bytes of memory that one begun frame may take: it grows by doubling.
     pub const PARTIAL_CAPACITY_MAX: usize = 2 * FRAME_BYTES_MAX;
     /// Buffers for begun frames, and as many for output, that are kept for reuse when nobody needs them.
