@@ -14,7 +14,7 @@ use super::connection::PendingProof;
 use super::connections::Place;
 use super::lane::LaneState;
 use super::mailbox::Delivery;
-use super::names::PLACES_BYTES_PER_NAME;
+use super::names;
 use super::rates::Act;
 use super::ring::SPARE_BYTES_MAX;
 use super::shares::Share;
@@ -62,7 +62,7 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
     // A hash table is a power of two of places, of which at most seven eighths are used.
     let hashed = |entry: usize| (entry + HASHED) * LIST * 8 / 7;
     let name = LIST * (size_of::<Option<User>>() + size_of::<StoredUser>())
-        + PLACES_BYTES_PER_NAME
+        + hashed(size_of::<names::Entry>())
         + size_of::<Active>()
         + size_of::<LaneState>()
         + SMALL_LIST * (size_of::<(Uid, Share)>() + HASHED)

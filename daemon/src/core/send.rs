@@ -27,16 +27,18 @@ enum Taken {
 impl Core {
     pub(super) fn handle_send(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) {
         let Routing { lane, number, .. } = message.routing;
-        match self.take(id, slot, message) {
+        let kind = match self.take(id, slot, message) {
             // The result is said when it comes.
-            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Uncertain | Seen::Pending)) => {}
+            Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Uncertain | Seen::Pending)) => return,
             Ok(Taken::Repeated(Seen::Stored | Seen::Done)) if self.policy.presence_private => {
-                self.push_result(id, lane, number, ResultCode::Accepted);
+                result_kind(lane, ResultCode::Accepted, None)
             }
-            Ok(Taken::Repeated(Seen::Stored)) => self.push_result(id, lane, number, ResultCode::Stored),
-            Ok(Taken::Repeated(Seen::Done)) => self.push_result(id, lane, number, ResultCode::Done),
-            Err(code) => self.push_refused(id, lane, number, code),
-        }
+            Ok(Taken::Repeated(Seen::Stored)) => result_kind(lane, ResultCode::Stored, None),
+            Ok(Taken::Repeated(Seen::Done)) => result_kind(lane, ResultCode::Done, None),
+            Err(code) => result_kind(lane, ResultCode::Refused, Some(code)),
+        };
+        self.say(id, kind, number, Receipt::ZERO);
+        self.flush_later(id);
     }
 
     fn take(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) -> Result<Taken, ErrorCode> {
@@ -226,10 +228,10 @@ impl Core {
                 }
                 _ => Some(code).filter(|_| !is_late),
             };
-            let is_heard = match (said, listener) {
-                (Some(said), Some(id)) => self.say_result(id, lane.lane, number, said, receipt),
-                _ => false,
-            };
+            let is_heard = said.zip(listener).is_some_and(|(said, id)| {
+                let reason = (said == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
+                self.say(id, result_kind(lane.lane, said, reason), number, receipt)
+            });
             let message = Told { sender, recipient: lane.recipient, lane: lane.lane, number };
             if is_late && (is_private || !is_heard) && !self.hold_notice(&message, code, receipt) {
                 self.put_notice(&message, code, receipt);
@@ -240,18 +242,8 @@ impl Core {
         }
     }
 
-    /// Appends a result to a connection's output, to be flushed.
-    fn say_result(
-        &mut self,
-        id: ConnId,
-        lane: Lane,
-        number: Number,
-        code: ResultCode,
-        receipt: Receipt,
-    ) -> bool {
-        let reason = (code == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
-        let retry_after_seconds = reason.map_or(0, retry_after_seconds);
-        let kind = ResultKind { lane, code, reason, retry_after_seconds };
+    /// Appends a result to a connection's output, which is to be flushed then; returns whether there is the connection.
+    fn say(&mut self, id: ConnId, kind: ResultKind, number: Number, receipt: Receipt) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         connection.output.push_result(&mut self.outputs, kind, number, receipt);
         true
@@ -277,24 +269,10 @@ impl Core {
         };
         log::warn!("{dropped}: a notice for slot {}", sender.slot());
     }
+}
 
-    fn push_result(&mut self, id: ConnId, lane: Lane, number: Number, code: ResultCode) {
-        let kind = ResultKind { lane, code, reason: None, retry_after_seconds: 0 };
-        self.push_result_kind(id, kind, number);
-    }
-
-    fn push_refused(&mut self, id: ConnId, lane: Lane, number: Number, code: ErrorCode) {
-        let retry_after_seconds = retry_after_seconds(code);
-        let kind = ResultKind { lane, code: ResultCode::Refused, reason: Some(code), retry_after_seconds };
-        self.push_result_kind(id, kind, number);
-    }
-
-    fn push_result_kind(&mut self, id: ConnId, kind: ResultKind, number: Number) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.output.push_result(&mut self.outputs, kind, number, Receipt::ZERO);
-            self.flush_later(id);
-        }
-    }
+fn result_kind(lane: Lane, code: ResultCode, reason: Option<ErrorCode>) -> ResultKind {
+    ResultKind { lane, code, reason, retry_after_seconds: reason.map_or(0, retry_after_seconds) }
 }
 
 /// A message as its sender knows it.

@@ -67,9 +67,7 @@ impl User {
         }
         lanes
     }
-}
 
-impl User {
     /// The name is another key's now, and starts with nothing; its mailbox was empty. Returns how many lanes
     /// are forgotten.
     pub(crate) fn roll_over(&mut self, uid: Uid, fingerprint: Fingerprint, pool: &mut Pool) -> usize {
@@ -248,9 +246,7 @@ impl Users {
     pub(crate) fn slots(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
-}
 
-impl Users {
     /// The mailbox of a slot, to look at.
     pub(crate) fn mailbox(&self, slot: u32) -> Option<&Mailbox> {
         let user = self.slots.get(slot as usize)?.as_ref()?;
