@@ -261,17 +261,21 @@ impl Raw {
         self.fill().then(|| self.next(look))
     }
 
-    /// Connects and registers, or logs in where that is done; `None` if the relay is not there, or goes meanwhile.
+    /// Connects, and registers or logs in; `None` if the relay is not there, refuses, or ends the connection meanwhile.
     ///
     /// # Panics
     /// If the relay says what is not a frame.
     #[must_use]
-    pub fn try_register(address: SocketAddr, name: &str, receive: Receive) -> Option<(Self, Welcome)> {
+    pub fn try_login(
+        address: SocketAddr,
+        name: &str,
+        purpose: Purpose,
+        receive: Receive,
+    ) -> Option<(Self, Welcome)> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_nodelay(true).expect("the option is there");
         stream.set_read_timeout(Some(PATIENCE)).expect("the option is there");
         let mut raw = Self { stream, received: Vec::new(), taken: 0 };
-        let purpose = Purpose::Register;
         let hello = Hello { version_min: SESSION_VERSION, version_max: SESSION_VERSION, purpose };
         raw.send(&frame(|out| hello.emit(out)));
         let challenge = raw.try_next(|frame| match frame {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use e2e_protocol::ids::Sequence;
 use e2e_protocol::wire::Frame;
-use e2e_protocol::wire::session::{Credit, Receive};
+use e2e_protocol::wire::session::{Credit, Purpose, Receive};
 
 use super::{Field, envelope};
 use crate::dice::Dice;
@@ -69,7 +69,7 @@ pub(super) fn receive(field: &Field, name: &str, seed: u64) -> Arrived {
             Credit { messages: 100, bytes: 1 << 20 },
             Credit { messages: 7, bytes: 20_000 },
         ]);
-        let login = Raw::try_register(field.address(), name, Receive::TakeOver(credit));
+        let login = Raw::try_login(field.address(), name, Purpose::Register, Receive::TakeOver(credit));
         let Some((mut raw, _)) = login else {
             thread::sleep(Duration::from_millis(20));
             continue;
@@ -100,7 +100,7 @@ pub(super) fn drain(field: &Field, name: &str) -> Arrived {
     let mut arrived = Arrived::default();
     wait_for("an empty mailbox", || {
         let receive = Receive::TakeOver(AMPLE);
-        let (mut raw, welcome) = Raw::try_register(field.address(), name, receive)?;
+        let (mut raw, welcome) = Raw::try_login(field.address(), name, Purpose::Register, receive)?;
         let mut last = Sequence(0);
         for _ in 0..welcome.queued {
             let sequence = next(&mut raw, &mut arrived, &mut last)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use e2e_protocol::ids::Lane;
 use e2e_protocol::limits::LANE_WINDOW;
 use e2e_protocol::wire::Frame;
-use e2e_protocol::wire::session::Receive;
+use e2e_protocol::wire::session::{Purpose, Receive};
 use e2e_protocol::wire::transfer::ResultCode;
 
 use super::{Field, envelope};
@@ -33,7 +33,7 @@ pub(super) fn send(field: &Field, from: &str, to: &str) -> Told {
     // Numbers without a result. A connection may bring one for each twice, so it is known which are on it.
     let (mut open, mut next) = (BTreeSet::new(), 1);
     while field.sending.load(SeqCst) || !open.is_empty() {
-        let login = Raw::try_register(field.address(), from, Receive::No);
+        let login = Raw::try_login(field.address(), from, Purpose::Register, Receive::No);
         let Some((mut raw, uid)) = login.and_then(|(mut raw, _)| raw.try_uid_of(to).map(|uid| (raw, uid)))
         else {
             thread::sleep(PAUSE);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use e2e_protocol::ids::Lane;
 use e2e_protocol::limits::LANE_WINDOW;
-use e2e_protocol::wire::session::Receive;
+use e2e_protocol::wire::session::{Purpose, Receive};
 use e2e_protocol::wire::transfer::ResultCode;
 
 use crate::process::{Relay, resident_bytes_most};
@@ -66,9 +66,12 @@ pub fn restart_with(messages: u64, envelope_bytes: usize, state: &Path) -> Store
     let in_mailbox = |index: u64| PER_MAILBOX.min(messages - index * PER_MAILBOX);
     let started = Instant::now();
     for index in 0..mailboxes {
-        let to =
-            Raw::try_register(relay.address(), &receiver(index), Receive::No).expect("it registers").1.uid;
-        let login = Raw::try_register(relay.address(), &format!("sender-{index}"), Receive::No);
+        let to = Raw::try_login(relay.address(), &receiver(index), Purpose::Register, Receive::No)
+            .expect("it registers")
+            .1
+            .uid;
+        let login =
+            Raw::try_login(relay.address(), &format!("sender-{index}"), Purpose::Register, Receive::No);
         let (mut sender, _) = login.expect("it registers");
         let (mut next, mut done, count) = (1, 0, in_mailbox(index));
         while done < count {
@@ -90,7 +93,8 @@ pub fn restart_with(messages: u64, envelope_bytes: usize, state: &Path) -> Store
     stored.start_seconds = killed.elapsed().as_secs_f64();
     let started = Instant::now();
     for index in 0..mailboxes {
-        let login = Raw::try_register(relay.address(), &receiver(index), Receive::TakeOver(AMPLE));
+        let login =
+            Raw::try_login(relay.address(), &receiver(index), Purpose::Register, Receive::TakeOver(AMPLE));
         let (mut raw, welcome) = login.expect("it logs in");
         assert_eq!(welcome.queued, in_mailbox(index));
         for number in 1..=welcome.queued {
