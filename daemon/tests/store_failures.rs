@@ -14,8 +14,8 @@ use std::{
 
 use e2e_protocol::ids::Sequence;
 use e2e_relayd::store::{
-    Committer, Completion, Engine, MemoryEngine, PublishError, RedbEngine, Snapshot, Store, StoreErrorKind,
-    StoreHandle, limits,
+    Committer, Completion, Engine, MemoryEngine, PublishError, Snapshot, Store, StoreErrorKind, StoreHandle,
+    limits,
 };
 use store_common::*;
 
@@ -26,8 +26,8 @@ fn over_each_failure(test: impl Fn(&Arc<FailingEngine>, StoreErrorKind)) {
     for kind in KINDS {
         for applied in [false, true] {
             let dir = TempDir::new();
-            let redb = RedbEngine::create(&dir.join("test.redb")).unwrap();
-            for inner in [Arc::new(MemoryEngine::new()) as Arc<dyn Engine>, Arc::new(redb)] {
+            let log = log_engine(&dir);
+            for inner in [Arc::new(MemoryEngine::new()) as Arc<dyn Engine>, Arc::new(log)] {
                 test(&Arc::new(FailingEngine::new(inner, kind, applied)), kind);
             }
         }

@@ -11,8 +11,7 @@ use std::{
 
 use e2e_protocol::ids::Modulus;
 use e2e_relayd::store::{
-    Committer, Completion, Engine, MemoryEngine, PublishError, RedbEngine, Request, Snapshot, StoreErrorKind,
-    limits,
+    Committer, Completion, Engine, MemoryEngine, PublishError, Request, Snapshot, StoreErrorKind, limits,
 };
 use proptest::{collection::vec, prelude::*};
 use store_common::*;
@@ -245,9 +244,15 @@ proptest! {
     }
 
     #[test]
-    fn redb_holds_what_the_model_holds(applied in any::<bool>(), steps in vec(step(), 1..60)) {
+    fn log_holds_what_the_model_holds(
+        applied in any::<bool>(),
+        settling in any::<bool>(),
+        steps in vec(step(), 1..60),
+    ) {
         let dir = TempDir::new();
-        let mut model = Model::over(Arc::new(RedbEngine::create(&dir.join("test.redb")).unwrap()), applied);
+        let log = log_engine(&dir);
+        let engine: Arc<dyn Engine> = if settling { Arc::new(Settling(log)) } else { Arc::new(log) };
+        let mut model = Model::over(engine, applied);
         steps.iter().for_each(|step| model.handle(step));
         model.commit(false);
     }

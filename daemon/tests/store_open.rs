@@ -32,9 +32,14 @@ fn makes_directory_and_files_for_their_owner_only() {
     assert_eq!((snapshot.relay_id.0, snapshot.boot, snapshot.clock), ([9; 32], 1, NOW));
     assert_eq!((snapshot.users.len(), snapshot.mailboxes.len()), (0, 0));
     assert_eq!(mode(&state), 0o700);
-    let files: Vec<_> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files.len(), 3);
-    assert!(files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+    let entries =
+        |path: &Path| -> Vec<_> { fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let (directories, files): (Vec<_>, Vec<_>) = entries(&state).into_iter().partition(|path| path.is_dir());
+    assert_eq!(directories, [state.join("log")]);
+    assert_eq!(mode(&directories[0]), 0o700);
+    let segments = entries(&directories[0]);
+    assert_eq!((files.len(), segments.len()), (3, 1));
+    assert!(files.iter().chain(&segments).all(|file| mode(file) == 0o600), "{files:?}");
 }
 
 #[test]

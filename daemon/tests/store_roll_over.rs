@@ -148,15 +148,12 @@ fn takes_up_a_database_that_knows_no_roll_overs() {
     drop(engine);
     // Nothing has made the table, which is how databases of before look.
     let engine = RedbEngine::open(&path).unwrap();
-    let format = engine.get(Table::Meta, b"format").unwrap();
-    assert_eq!(format, Some(1_u32.to_be_bytes().to_vec()));
     assert_eq!(engine.get(Table::RollOvers, &3_u32.to_be_bytes()).unwrap(), None);
     assert_eq!(keys(&engine, 3).unwrap().oldest, modulus(1));
     apply(&engine, &[roll_over(3, 2)]);
     drop(engine);
     let engine = RedbEngine::open(&path).unwrap();
     assert_eq!(keys(&engine, 3).unwrap().roll_overs, [record(2)]);
-    assert_eq!(engine.get(Table::Meta, b"format").unwrap(), format, "an older relay opens it still");
 }
 
 #[test]
@@ -188,8 +185,8 @@ fn answers_after_a_failed_commit_when_it_can_see_what_came_of_it() {
     for kind in [StoreErrorKind::DiskFull, StoreErrorKind::Io] {
         for applied in [false, true] {
             let dir = TempDir::new();
-            let redb = RedbEngine::create(&dir.join("test.redb")).unwrap();
-            for inner in [Arc::new(MemoryEngine::new()) as Arc<dyn Engine>, Arc::new(redb)] {
+            let log = log_engine(&dir);
+            for inner in [Arc::new(MemoryEngine::new()) as Arc<dyn Engine>, Arc::new(log)] {
                 fill(&*inner);
                 let engine = Arc::new(FailingEngine::new(Arc::clone(&inner), kind, applied));
                 let mut committer = Committer::new(Arc::clone(&engine) as Arc<dyn Engine>);

@@ -327,11 +327,11 @@ fn refuses_a_newer_format_and_leaves_it() {
     over_each_engine(|engine| {
         load(engine);
         let format = engine.get(Table::Meta, b"format").unwrap();
-        assert_eq!(format, Some(1_u32.to_be_bytes().to_vec()));
-        let (table, key, value) = (Table::Meta, b"format".to_vec(), 2_u32.to_be_bytes().to_vec());
+        assert_eq!(format, Some(2_u32.to_be_bytes().to_vec()));
+        let (table, key, value) = (Table::Meta, b"format".to_vec(), 3_u32.to_be_bytes().to_vec());
         engine.commit(&[e2e_relayd::store::Write::Put { table, key, value }]).unwrap();
         let error = Snapshot::load(engine, [1; 32], NOW).unwrap_err();
-        assert_eq!(error, e2e_relayd::store::LoadError::NewerFormat(2));
+        assert_eq!(error, e2e_relayd::store::LoadError::NewerFormat(3));
         assert_eq!(engine.get(Table::Meta, b"boot").unwrap(), Some(1_u32.to_be_bytes().to_vec()));
     });
 }

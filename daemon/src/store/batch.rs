@@ -9,8 +9,8 @@ use e2e_protocol::ids::{Fingerprint, KeyId, Sequence};
 
 use super::{
     Completion, Engine, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, PublishError, Request, RollOverRecord,
-    SignedPrekeyRecord, StoreError, StoreErrorKind, StoredMailbox, Table,
-    limits::{BATCH_KEYS_MAX, CHUNK_BYTES_BEST, PREKEY_BATCHES_MAX},
+    SignedPrekeyRecord, StoreError, StoreErrorKind, StoredMailbox, Table, Write,
+    limits::{BATCH_KEYS_MAX, CHUNK_BYTES_BEST, CHUNK_MEMORY_KEPT, PREKEY_BATCHES_MAX},
     overlay::Overlay,
     reading,
     records::{self, BatchHead, BatchUse, ChunkRecord, User},
@@ -37,7 +37,17 @@ pub enum Failure {
 
 /// Carries out `requests` in one commit, which also records that it was `now` (Unix milliseconds).
 pub fn apply_batch(engine: &dyn Engine, requests: &[Request], now: u64) -> Applied {
-    let (mut answers, mut failure) = match commit(engine, requests, now) {
+    apply_with(engine, requests, now, &mut ChunkMemory::default())
+}
+
+/// The same, with the memory of an earlier batch.
+pub(super) fn apply_with(
+    engine: &dyn Engine,
+    requests: &[Request],
+    now: u64,
+    memory: &mut ChunkMemory,
+) -> Applied {
+    let (mut answers, mut failure) = match commit(engine, requests, now, memory) {
         Ok(answers) => (answers, None),
         Err(error) => {
             let refuse = |request| failed(request, error.kind);
@@ -59,11 +69,38 @@ fn commit(
     engine: &dyn Engine,
     requests: &[Request],
     now: u64,
+    memory: &mut ChunkMemory,
 ) -> Result<Vec<Option<Completion>>, StoreError> {
-    let mut batch = Batch::over(engine);
+    let mut batch = Batch { memory: std::mem::take(memory), ..Batch::over(engine) };
     let answers = requests.iter().map(|request| batch.handle(request)).collect::<Result<_, _>>()?;
-    batch.commit(now)?;
+    *memory = batch.commit(now)?;
     Ok(answers)
+}
+
+/// Memory in which chunks were made: taken anew for each batch, it would be given back to the system and zeroed by it in between.
+#[derive(Default)]
+pub(super) struct ChunkMemory {
+    free: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl ChunkMemory {
+    fn take(&mut self) -> Vec<u8> {
+        let memory = self.free.pop().unwrap_or_default();
+        self.bytes -= memory.capacity();
+        memory
+    }
+
+    fn give_back(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            if let Write::Put { table: Table::Chunks, value, .. } = write
+                && self.bytes + value.capacity() <= CHUNK_MEMORY_KEPT
+            {
+                self.bytes += value.capacity();
+                self.free.push(value);
+            }
+        }
+    }
 }
 
 /// The answer to a request that could not be carried out.
@@ -101,25 +138,29 @@ pub(super) struct Batch<'e> {
     overlay: Overlay<'e>,
     /// The last chunk of a mailbox, while appends of this batch may still join it.
     open: BTreeMap<u32, ChunkRecord>,
+    memory: ChunkMemory,
 }
 
 impl<'e> Batch<'e> {
     pub(super) fn over(engine: &'e dyn Engine) -> Self {
-        Self { engine, overlay: Overlay::over(engine), open: BTreeMap::new() }
+        let memory = ChunkMemory::default();
+        Self { engine, overlay: Overlay::over(engine), open: BTreeMap::new(), memory }
     }
 
-    /// Commits, if there is anything to commit.
-    pub(super) fn commit(mut self, now: u64) -> Result<(), StoreError> {
+    /// Commits, if there is anything to commit. Returns the memory of its chunks.
+    pub(super) fn commit(mut self, now: u64) -> Result<ChunkMemory, StoreError> {
         for (slot, chunk) in std::mem::take(&mut self.open) {
             self.close(slot, chunk);
         }
         let mut writes = self.overlay.into_writes();
         if writes.is_empty() {
-            return Ok(());
+            return Ok(self.memory);
         }
         let (table, key, value) = (Table::Meta, records::META_CLOCK.to_vec(), now.to_be_bytes().to_vec());
-        writes.push(super::Write::Put { table, key, value });
-        self.engine.commit(&writes)
+        writes.push(Write::Put { table, key, value });
+        self.engine.commit(&writes)?;
+        self.memory.give_back(writes);
+        Ok(self.memory)
     }
 
     /// Takes one request into the batch and prepares its answer. An error is the engine's and ends the batch.
@@ -230,7 +271,7 @@ impl<'e> Batch<'e> {
                 open.join(last, messages, bytes);
             }
             _ => {
-                let chunk = ChunkRecord::of(first, last, messages, bytes);
+                let chunk = ChunkRecord::of(first, last, messages, bytes, self.memory.take());
                 if let Some(full) = self.open.insert(slot, chunk) {
                     self.close(slot, full);
                 }

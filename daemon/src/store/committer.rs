@@ -13,7 +13,7 @@ use e2e_protocol::ids::Sequence;
 
 use super::{
     Completion, Engine, Request, StoreError, StoreErrorKind,
-    batch::{self, Batch, Failure},
+    batch::{self, Batch, ChunkMemory, Failure},
     limits::{REOPEN_WAIT_MAX, REOPEN_WAIT_MIN},
 };
 
@@ -29,6 +29,7 @@ pub struct Committer {
     doubts: Vec<Doubt>,
     /// The last acknowledgement of each mailbox that could not be written yet.
     acks: BTreeMap<u32, Request>,
+    memory: ChunkMemory,
 }
 
 enum State {
@@ -67,7 +68,14 @@ impl Committer {
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>) -> Self {
         let (state, wait) = (State::Working, REOPEN_WAIT_MIN);
-        Self { engine, state, wait, doubts: Vec::new(), acks: BTreeMap::new() }
+        Self {
+            engine,
+            state,
+            wait,
+            doubts: Vec::new(),
+            acks: BTreeMap::new(),
+            memory: ChunkMemory::default(),
+        }
     }
 
     /// Carries out `requests` in one commit, or refuses them. `now`: the relay's clock, Unix milliseconds.
@@ -76,7 +84,7 @@ impl Committer {
             self.keep_acks(requests);
             return requests.iter().filter_map(|request| batch::failed(request, kind)).collect();
         }
-        let applied = batch::apply_batch(&*self.engine, requests, now);
+        let applied = batch::apply_with(&*self.engine, requests, now, &mut self.memory);
         match applied.failure {
             Some(Failure::Commit(error)) => {
                 self.doubts.extend(requests.iter().filter_map(Doubt::of));
@@ -91,6 +99,26 @@ impl Committer {
             None => self.wait = REOPEN_WAIT_MIN,
         }
         applied.completions
+    }
+
+    /// Has the engine settle what was committed: all of it, or only if there is too much. Answers wait meanwhile, so they are
+    /// given before.
+    pub fn settle(&mut self, all: bool) {
+        if all {
+            // Nothing goes on: what is not needed for some time is given back.
+            self.memory = ChunkMemory::default();
+        }
+        if let State::Working = self.state
+            && let Err(error) = self.engine.settle(all)
+        {
+            self.handle_failure(&error);
+        }
+    }
+
+    /// Whether there is nothing to settle.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.engine.is_settled()
     }
 
     /// The engine failed outside of a batch, in a read.

@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use super::StoreError;
+use super::{StoreError, records};
 
 /// The tables of the store: a fixed set, each ordered by its keys' bytes. Integers in keys are big-endian,
 /// so that the order of bytes is the order of numbers. The values' layouts: docs/store.md.
@@ -32,11 +32,13 @@ pub enum Table {
     ChunkShares,
     /// Who blocks whom; the value is empty. Key: blocker's slot u32, blocked slot u32.
     Blocks,
+    /// An engine's own: how many bytes of a segment of its log are in use. Key: segment u64.
+    Segments,
 }
 
 impl Table {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    /// All of them, in the order of their declaration. It gives their numbers: a further one goes to the end.
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Users,
         Self::IdentityKeys,
@@ -47,6 +49,7 @@ impl Table {
         Self::RollOvers,
         Self::ChunkShares,
         Self::Blocks,
+        Self::Segments,
     ];
 
     /// The name by which an engine keeps it.
@@ -63,7 +66,27 @@ impl Table {
             Self::RollOvers => "roll-overs",
             Self::ChunkShares => "chunk-shares",
             Self::Blocks => "blocks",
+            Self::Segments => "segments",
         }
+    }
+
+    /// The number by which a log keeps it.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The table with this number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Of a table with large values: how many bytes at the front of each say what it holds, and stay with the key where an
+    /// engine keeps the rest elsewhere.
+    #[must_use]
+    pub fn head_bytes(self) -> Option<usize> {
+        (self == Self::Chunks).then_some(records::CHUNK_HEAD_BYTES)
     }
 }
 
@@ -98,6 +121,15 @@ impl Write {
             Self::Put { table, .. } | Self::DeleteRange { table, .. } => *table,
         }
     }
+
+    /// Bytes of its keys and its value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::DeleteRange { from, to_inclusive, .. } => from.len() + to_inclusive.len(),
+        }
+    }
 }
 
 /// What [`Engine::scan`] calls for each key and value.
@@ -130,6 +162,20 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// After an error it is unknown whether the writes are there: [`Engine::reopen`], then look.
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
+
+    /// Whether everything that was committed is where it belongs; otherwise [`Engine::settle`] is due at some time.
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    /// Brings what was committed to where it belongs: all of it, or only if there is too much. It may take as long as
+    /// some commits; nothing is lost if it never comes to it.
+    ///
+    /// # Errors
+    /// What was committed stays so, but further commits may fail: [`Engine::reopen`].
+    fn settle(&self, _all: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Opens the same place again: after an I/O error the library may refuse everything until then.
     ///

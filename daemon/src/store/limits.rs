@@ -20,6 +20,9 @@ pub const ROLL_OVERS_KEPT_MAX: usize = 8;
 /// them, so this stays a little below 64 KiB.
 pub const CHUNK_BYTES_BEST: usize = 64 * 1024 - 256;
 
+/// Memory of chunks that is kept from one batch for the next, bytes, until all is settled.
+pub const CHUNK_MEMORY_KEPT: usize = BATCH_BYTES_MAX;
+
 /// A batch takes requests until its appends hold this many bytes; the rest waits for the next commit. It
 /// bounds both the time of one commit and the memory that it takes.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -40,6 +43,24 @@ pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Memory that the engine may use to keep pages, in bytes. Beyond it pages are written early, and read again. All of it stays
 /// in use once it was; twice as much stored no more messages.
 pub const ENGINE_CACHE_BYTES: usize = 2 * 1024 * 1024;
+
+/// A segment of the log that is as long gets no further record, bytes.
+pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// With so many bytes in the log that are not settled, they are: carried out in the index, in one commit.
+pub const LOG_UNSETTLED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The same, for changes to keys. A batch may come on top.
+pub const LOG_UNSETTLED_CHANGES_MAX: usize = 4096;
+
+/// What was committed is settled after this wait, if there was not too much before.
+pub const LOG_UNSETTLED_WAIT: Duration = Duration::from_secs(5);
+
+/// While so many bytes more of the log are unused than used, what is in use in sparse segments is written once more.
+pub const LOG_UNUSED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Memory that is kept from one commit to the next to write the log with, bytes, until all is settled.
+pub const LOG_RECORD_BYTES_KEPT: usize = BATCH_BYTES_MAX + 512 * 1024;
 
 /// A database of up to this many bytes is read and verified as a whole when it is opened. A larger one is
 /// opened in constant time, and damage in it shows when it is met.

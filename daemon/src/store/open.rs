@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Engine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, Table,
+    Engine, LogEngine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, Table,
     beside::Beside,
     damaged_file::DamagedFile,
     limits::OPEN_CHECK_BYTES_MAX,
@@ -21,7 +21,7 @@ use super::{
     space::Space,
 };
 
-/// The file that holds everything.
+/// The index of what is in the log, and all that is small.
 const DATABASE: &str = "relay.redb";
 
 /// Locked as long as a relay uses the directory, also while it reopens its database. Always empty.
@@ -134,7 +134,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
+fn open_existing(path: &Path) -> Result<LogEngine, OpenError> {
     // Tells a file that may not be used from a disk that fails: the engine's errors do not.
     let usable = OpenOptions::new().read(true).write(true).open(path).and_then(|file| file.metadata());
     let bytes = usable.map_err(|error| OpenError::at(path, &error))?.len();
@@ -150,7 +150,7 @@ fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
             "the names or mailboxes cannot all be read",
         ));
     }
-    RedbEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
+    LogEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
 }
 
 /// Whether the tables that a start reads are whole: all but messages and keys.

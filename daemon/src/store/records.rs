@@ -14,18 +14,21 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Chunk, KeyHistory, PrekeyBatchRecord, PrekeyCount, RollOverRecord, SignedPrekeyRecord, StoreError,
-    StoredMailbox, StoredShare, StoredUser,
+    StoredMailbox, StoredShare, StoredUser, Table,
     limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX, ROLL_OVERS_KEPT_MAX},
+    segments::Position,
 };
 
-/// The version of these layouts, in `Meta`. An older daemon refuses a newer one.
-pub(super) const FORMAT: u32 = 1;
+/// The version of these layouts, in `Meta`. An older daemon refuses a newer one. Of the older ones, format 1 had its chunks
+/// in the index; they are read where they are.
+pub(super) const FORMAT: u32 = 2;
 
-/// Keys of `Meta`: u32, 32 bytes, u32, u64.
+/// Keys of `Meta`: u32, 32 bytes, u32, u64, u64 twice.
 pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_RELAY_ID: &[u8] = b"relay-id";
 pub(super) const META_BOOT: &[u8] = b"boot";
 pub(super) const META_CLOCK: &[u8] = b"clock";
+pub(super) const META_LOG: &[u8] = b"log";
 
 /// Key of a slot's one record in `Users`, `IdentityKeys`, `Mailboxes`, `SignedPrekeys`, `RollOvers`; it also sorts before
 /// all the records of that slot in the other tables.
@@ -122,6 +125,51 @@ pub(super) fn parse_u64(value: &[u8]) -> Result<u64, StoreError> {
     fields.end().map(|()| number)
 }
 
+/// How far the log is settled, in `Meta`: segment 8, offset 8.
+pub(super) fn emit_position(position: Position) -> Vec<u8> {
+    [position.segment.to_be_bytes(), position.offset.to_be_bytes()].concat()
+}
+
+pub(super) fn parse_position(value: &[u8]) -> Result<Position, StoreError> {
+    let mut fields = Fields::of(value, "meta");
+    let position = Position { segment: fields.u64()?, offset: fields.u64()? };
+    fields.end().map(|()| position)
+}
+
+/// What stands in the index for a value that is in the log: its head, segment 8, offset 4, length 4. Nothing that stands for
+/// itself is as short.
+pub(super) struct Reference<'a> {
+    pub(super) head: &'a [u8],
+    pub(super) segment: u64,
+    /// Where the rest of the value begins in the segment.
+    pub(super) offset: u32,
+    /// Of the rest, bytes.
+    pub(super) length: u32,
+}
+
+impl<'a> Reference<'a> {
+    /// The reference for a value that begins at a place of a segment, as it is stored. `None`: such values stay as they are.
+    pub(super) fn of(table: Table, value: &[u8], segment: u64, at: u64) -> Option<Vec<u8>> {
+        let (head, rest) = value.split_at_checked(table.head_bytes()?)?;
+        let offset = u32::try_from(at + head.len() as u64).ok()?;
+        let length = u32::try_from(rest.len()).ok()?;
+        Some([head, &segment.to_be_bytes(), &offset.to_be_bytes(), &length.to_be_bytes()].concat())
+    }
+
+    /// `None`: the value stands for itself.
+    pub(super) fn parse(table: Table, value: &'a [u8]) -> Option<Self> {
+        let (head, rest) = value.split_at_checked(table.head_bytes()?)?;
+        let rest: &[u8; 16] = rest.try_into().ok()?;
+        let mut fields = Fields::of(rest, "reference");
+        Some(Self {
+            head,
+            segment: fields.u64().ok()?,
+            offset: fields.u32().ok()?,
+            length: fields.u32().ok()?,
+        })
+    }
+}
+
 /// The relay's id in `Meta`.
 pub(super) fn parse_relay_id(value: &[u8]) -> Result<RelayId, StoreError> {
     let mut fields = Fields::of(value, "meta");
@@ -212,7 +260,7 @@ pub(super) fn parse_mailbox(slot: u32, value: &[u8]) -> Result<StoredMailbox, St
 }
 
 /// Bytes of a chunk's record before its messages.
-const CHUNK_HEAD_BYTES: usize = 12;
+pub(super) const CHUNK_HEAD_BYTES: usize = 12;
 
 /// A chunk in the making, as the record in `Chunks`: first 8, messages 4, then the frames. Its last sequence is in its key.
 pub(super) struct ChunkRecord {
@@ -222,9 +270,11 @@ pub(super) struct ChunkRecord {
 }
 
 impl ChunkRecord {
-    /// A chunk of these frames.
-    pub(super) fn of(first: Sequence, last: Sequence, messages: u32, frames: &[u8]) -> Self {
-        let mut record = Vec::with_capacity(CHUNK_HEAD_BYTES + frames.len());
+    /// A chunk of these frames, in memory that was used before.
+    pub(super) fn of(first: Sequence, last: Sequence, messages: u32, frames: &[u8], memory: Vec<u8>) -> Self {
+        let mut record = memory;
+        record.clear();
+        record.reserve(CHUNK_HEAD_BYTES + frames.len());
         record.extend(first.0.to_be_bytes());
         record.extend(messages.to_be_bytes());
         record.extend_from_slice(frames);

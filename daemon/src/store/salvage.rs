@@ -1,7 +1,8 @@
 //! From a damaged database to a whole one that holds what could be read of it.
 //!
 //! This file owns what is kept and what is dropped, and that nothing is lost on the way: the damaged file is
-//! set aside under another name, never changed and never deleted. How it is read: `damaged_file`.
+//! set aside under another name, never changed and never deleted. How it is read: `damaged_file`; what the log has that
+//! is newer: `log_engine`.
 //!
 //! What is dropped was never promised to last without a whole disk, or is asked for again: a message whose receipt
 //! does not come is sent again by its sender, prekeys are published again by their owner.
@@ -11,6 +12,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
+    ops::ControlFlow,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -22,7 +24,11 @@ use super::{
     beside::Beside,
     damaged_file::{Commit, DamagedFile, Header},
     limits::SALVAGE_COMMIT_BYTES,
-    records::{self, BatchHead, META_BOOT, META_CLOCK, META_FORMAT, META_RELAY_ID, User},
+    log_engine::{self, Resolved, Unsettled},
+    records::{
+        self, BatchHead, META_BOOT, META_CLOCK, META_FORMAT, META_LOG, META_RELAY_ID, Reference, User,
+    },
+    segments::{self, Position},
 };
 
 /// What came of it, for the log.
@@ -91,8 +97,10 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     remove(new)?;
     let mut saving = Saving::into_new(new)?;
     let beside = Beside::read(directory);
-    let result = saving.meta(&file, commit.as_ref(), beside).and_then(|()| match &commit {
-        Some(commit) => saving.records(&file, commit),
+    let source = commit.map(|commit| Source::over(&file, commit, &directory.join(log_engine::DIRECTORY)));
+    let source = source.transpose()?;
+    let result = saving.meta(source.as_ref(), beside).and_then(|()| match &source {
+        Some(source) => saving.records(source),
         // Pages that nothing points to may be outdated, or made up by whoever sent what lies in them.
         None => Ok(()),
     });
@@ -103,6 +111,10 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     }
     let mut salvaged = saving.finish()?;
     salvaged.set_aside = set_aside(path)?;
+    if source.is_none() {
+        // What is in it can be found only with what the damaged file said.
+        set_log_aside(&directory.join(log_engine::DIRECTORY))?;
+    }
     // On the disk before the first name goes, or a power cut could leave the damaged file without any.
     File::open(directory)?.sync_all()?;
     fs::rename(new, path)?;
@@ -140,10 +152,84 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Gives the log another name, if there is one.
+fn set_log_aside(log: &Path) -> io::Result<()> {
+    if !log.exists() {
+        return Ok(());
+    }
+    let free =
+        (1_u32..).map(|number| log.with_extension(format!("damaged-{number}"))).find(|aside| !aside.exists());
+    fs::rename(log, free.ok_or(io::ErrorKind::AlreadyExists)?)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// The damaged database, with what the log has that is newer.
+struct Source<'a> {
+    file: &'a DamagedFile,
+    commit: Commit,
+    log: PathBuf,
+    unsettled: Unsettled,
+    /// Where the log ends.
+    end: Position,
+}
+
+impl<'a> Source<'a> {
+    fn over(file: &'a DamagedFile, commit: Commit, log: &Path) -> Result<Self, StoreError> {
+        let mut settled = None;
+        file.each(&commit, Table::Meta, &mut |key, value| {
+            if key == META_LOG {
+                settled = records::parse_position(value).ok();
+            }
+        });
+        // What came after it goes on from the commit in force, not from the one before.
+        let (mut unsettled, mut end) = (Unsettled::default(), None);
+        if let (Some(settled), true) = (settled, commit.in_force) {
+            let (newer, tail) = log_engine::replay(log, settled)?;
+            (unsettled, end) = (newer, tail.map(|tail| tail.end()));
+        }
+        let end = match end {
+            Some(end) => end,
+            None => Position::start_of(segments::list(log)?.last().map_or(0, |(number, _)| *number) + 1),
+        };
+        Ok(Self { file, commit, log: log.to_owned(), unsettled, end })
+    }
+
+    /// Calls `visit` with each record of a table that can be read, in the order of their keys. Returns whether all can be.
+    fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        let Some(changes) = self.unsettled.changes(table) else {
+            return self.file.each(&self.commit, table, visit);
+        };
+        let mut whole = true;
+        let scanned = changes.scan(
+            &[],
+            &[0xff; 16],
+            |visit| {
+                whole = self.file.each(&self.commit, table, &mut |key, value| {
+                    let _ = visit(key, value);
+                });
+                Ok(())
+            },
+            &mut |key, value| {
+                visit(key, value);
+                ControlFlow::Continue(())
+            },
+        );
+        scanned.is_ok() && whole
+    }
+
+    /// A value as it was put. `None`: it cannot be read.
+    fn whole(&self, table: Table, value: &[u8]) -> Option<Vec<u8>> {
+        match log_engine::resolve(&self.log, table, value) {
+            Ok(Resolved::InPlace) => Some(value.to_vec()),
+            Ok(Resolved::Read(whole)) => Some(whole),
+            Ok(Resolved::Missing) | Err(_) => None,
+        }
     }
 }
 
@@ -155,6 +241,8 @@ struct Saving {
     bytes: usize,
     users: BTreeMap<u32, User>,
     mailboxes: BTreeMap<u32, StoredMailbox>,
+    /// Bytes of each segment of the log that are in use.
+    segments: BTreeMap<u64, u64>,
     salvaged: Salvaged,
 }
 
@@ -166,6 +254,7 @@ impl Saving {
             bytes: 0,
             users: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
+            segments: BTreeMap::new(),
             salvaged: Salvaged::default(),
         })
     }
@@ -189,25 +278,24 @@ impl Saving {
             self.salvaged.messages += mailbox.messages;
             self.put(Table::Mailboxes, &records::slot_key(slot), &records::emit_mailbox(&mailbox))?;
         }
+        for (number, live) in std::mem::take(&mut self.segments) {
+            self.put(Table::Segments, &number.to_be_bytes(), &live.to_be_bytes())?;
+        }
         self.engine.commit(&std::mem::take(&mut self.writes))?;
         Ok(self.salvaged)
     }
 
     /// Format, id, starts and clock: by the file, or by what lies beside it.
-    fn meta(
-        &mut self,
-        file: &DamagedFile,
-        commit: Option<&Commit>,
-        beside: Option<Beside>,
-    ) -> Result<(), SalvageError> {
+    fn meta(&mut self, source: Option<&Source<'_>>, beside: Option<Beside>) -> Result<(), SalvageError> {
         let mut meta = BTreeMap::new();
-        if let Some(commit) = commit {
-            file.each(commit, Table::Meta, &mut |key, value| {
+        if let Some(source) = source {
+            source.each(Table::Meta, &mut |key, value| {
                 meta.insert(key.to_vec(), value.to_vec());
             });
+            self.put(Table::Meta, META_LOG, &records::emit_position(source.end))?;
         }
         let u32_of = |key| meta.get(key).and_then(|value| records::parse_u32(value).ok());
-        if let Some(format) = u32_of(META_FORMAT).filter(|format| *format != records::FORMAT) {
+        if let Some(format) = u32_of(META_FORMAT).filter(|format| *format > records::FORMAT) {
             return Err(SalvageError::NewerFormat(format));
         }
         let relay_id = meta.get(META_RELAY_ID).and_then(|value| records::parse_relay_id(value).ok());
@@ -223,21 +311,21 @@ impl Saving {
     }
 
     /// Everything that can be read of a commit and fits together.
-    fn records(&mut self, file: &DamagedFile, commit: &Commit) -> Result<(), SalvageError> {
-        let mut names = HashSet::new();
-        file.each(commit, Table::Users, &mut |key, value| {
+    fn records(&mut self, source: &Source<'_>) -> Result<(), SalvageError> {
+        let (mut names, mut found) = (HashSet::new(), 0);
+        let whole = source.each(Table::Users, &mut |key, value| {
+            found += 1;
             if let (Ok(slot), Ok(user)) = (records::slot_of_key(key), User::parse(value))
                 && names.insert(user.name)
             {
                 self.users.insert(slot, user);
             }
         });
-        self.salvaged.names_before = Some(commit.records(Table::Users));
-        self.keys(file, commit)?;
-        self.messages(file, commit)?;
-        self.each_held(file, commit, Table::Blocks, |saving, _, key, value| match records::parse_block_key(
-            key,
-        ) {
+        let before = if whole { found } else { source.commit.records(Table::Users).max(found) };
+        self.salvaged.names_before = Some(before);
+        self.keys(source)?;
+        self.messages(source)?;
+        self.each_held(source, Table::Blocks, |saving, _, key, value| match records::parse_block_key(key) {
             Ok((_, blocked)) if saving.users.contains_key(&blocked) => saving.put(Table::Blocks, key, value),
             _ => Ok(()),
         })?;
@@ -247,13 +335,12 @@ impl Saving {
     /// Calls `take` with each record of a table whose slot is held by a name that was saved.
     fn each_held(
         &mut self,
-        file: &DamagedFile,
-        commit: &Commit,
+        source: &Source<'_>,
         table: Table,
         mut take: impl FnMut(&mut Self, u32, &[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut result = Ok(());
-        file.each(commit, table, &mut |key, value| {
+        source.each(table, &mut |key, value| {
             let slot = records::slot_of_key(key).ok().filter(|slot| self.users.contains_key(slot));
             if let (Some(slot), Ok(())) = (slot, &result) {
                 result = take(self, slot, key, value);
@@ -262,24 +349,24 @@ impl Saving {
         result
     }
 
-    fn keys(&mut self, file: &DamagedFile, commit: &Commit) -> Result<(), StoreError> {
+    fn keys(&mut self, source: &Source<'_>) -> Result<(), StoreError> {
         let (mut identified, mut signed) = (HashSet::new(), HashSet::new());
         let mut with_prekeys = HashSet::new();
-        self.each_held(file, commit, Table::IdentityKeys, |saving, slot, key, value| {
+        self.each_held(source, Table::IdentityKeys, |saving, slot, key, value| {
             if records::parse_modulus(value).is_err() {
                 return Ok(());
             }
             identified.insert(slot);
             saving.put(Table::IdentityKeys, key, value)
         })?;
-        self.each_held(file, commit, Table::RollOvers, |saving, slot, key, value| {
+        self.each_held(source, Table::RollOvers, |saving, slot, key, value| {
             let Ok(history) = records::parse_key_history(value) else { return Ok(()) };
             if identified.insert(slot) {
                 saving.put(Table::IdentityKeys, key, history.present())?;
             }
             saving.put(Table::RollOvers, key, value)
         })?;
-        self.each_held(file, commit, Table::SignedPrekeys, |saving, slot, key, value| {
+        self.each_held(source, Table::SignedPrekeys, |saving, slot, key, value| {
             let Ok(prekey) = records::parse_signed_prekey(value) else { return Ok(()) };
             let in_force = saving.users.get(&slot).map(|user| user.signed_prekey);
             if in_force != Some(records::key_id(&prekey.modulus)) {
@@ -289,8 +376,8 @@ impl Saving {
             saving.put(Table::SignedPrekeys, key, value)
         })?;
         // The commit before the one in force does not know what was handed out since.
-        let mut batches = Batches { in_force: commit.in_force, slot: None, found: BTreeMap::new() };
-        self.each_held(file, commit, Table::PrekeyBatches, |saving, slot, key, value| {
+        let mut batches = Batches { in_force: source.commit.in_force, slot: None, found: BTreeMap::new() };
+        self.each_held(source, Table::PrekeyBatches, |saving, slot, key, value| {
             if batches.slot != Some(slot) {
                 batches.close(saving)?;
                 batches.slot = Some(slot);
@@ -319,22 +406,21 @@ impl Saving {
         Ok(())
     }
 
-    fn messages(&mut self, file: &DamagedFile, commit: &Commit) -> Result<(), StoreError> {
+    fn messages(&mut self, source: &Source<'_>) -> Result<(), StoreError> {
         let mut before = BTreeMap::new();
-        let mut known = 0;
-        file.each(commit, Table::Mailboxes, &mut |key, value| {
+        let whole = source.each(Table::Mailboxes, &mut |key, value| {
             if let Ok(mailbox) =
                 records::slot_of_key(key).and_then(|slot| records::parse_mailbox(slot, value))
             {
-                known += 1;
                 before.insert(mailbox.slot, mailbox);
             }
         });
-        if known == commit.records(Table::Mailboxes) {
+        if whole {
             self.salvaged.messages_before = Some(before.values().map(|mailbox| mailbox.messages).sum());
         }
-        self.each_held(file, commit, Table::Chunks, |saving, slot, key, value| {
-            let Ok(chunk) = records::parse_chunk(key, value) else { return Ok(()) };
+        self.each_held(source, Table::Chunks, |saving, slot, key, value| {
+            let chunk = source.whole(Table::Chunks, value).map(|whole| records::parse_chunk(key, &whole));
+            let Some(Ok(chunk)) = chunk else { return Ok(()) };
             let acked =
                 before.get(&slot).map_or(Sequence(chunk.first.0.saturating_sub(1)), |known| known.acked);
             let nothing = StoredMailbox { slot, acked, durable: acked, messages: 0, bytes: 0 };
@@ -345,6 +431,9 @@ impl Saving {
             mailbox.durable = mailbox.durable.max(chunk.last);
             mailbox.messages += u64::from(chunk.messages);
             mailbox.bytes += chunk.bytes.len() as u64;
+            if let Some(place) = Reference::parse(Table::Chunks, value) {
+                *saving.segments.entry(place.segment).or_default() += u64::from(place.length);
+            }
             saving.put(Table::ChunkShares, key, &records::emit_chunk_shares(&chunk.bytes))?;
             saving.put(Table::Chunks, key, value)
         })?;

@@ -104,7 +104,7 @@ impl Snapshot {
         let (relay_id, boot, clock) = match engine.get(Table::Meta, META_FORMAT)? {
             None => (RelayId(randomness), 0, 0),
             Some(format) => match records::parse_u32(&format)? {
-                records::FORMAT => (
+                1..=records::FORMAT => (
                     records::parse_relay_id(&meta(engine, META_RELAY_ID)?)?,
                     records::parse_u32(&meta(engine, META_BOOT)?)?,
                     records::parse_u64(&meta(engine, META_CLOCK)?)?,

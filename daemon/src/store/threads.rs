@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     Committer, Completion, Engine, Request, Store, StoreError,
-    limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX},
+    limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LOG_UNSETTLED_WAIT},
     reading,
     space::Space,
 };
@@ -214,21 +214,25 @@ enum Step {
     Retry,
     /// Look whether there is room again.
     Look,
+    /// Settle what was committed some time ago.
+    Settle,
     Stop,
 }
 
 fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Space>, notify: &dyn Fn()) {
-    let mut retry_at = None;
+    let (mut retry_at, mut settle_at) = (None, None);
     loop {
         let look_after = space.as_ref().and_then(Space::look_after);
-        match next_step(shared, retry_at, look_after.map(|wait| Instant::now() + wait)) {
+        match next_step(shared, retry_at, look_after.map(|wait| Instant::now() + wait), settle_at) {
             Step::Look => {}
+            Step::Settle => committer.settle(true),
             Step::Commit(requests) => {
                 let completions = committer.handle_batch(&requests, shared.clock());
                 let bytes = requests.iter().map(Request::payload_bytes).sum();
                 drop(requests);
                 shared.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 shared.answer(completions, notify);
+                committer.settle(false);
             }
             Step::Fail(error) => committer.handle_failure(&error),
             Step::Retry => {
@@ -242,6 +246,11 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
         if shared.disk_is_low.swap(is_low, Ordering::Relaxed) != is_low {
             notify();
         }
+        settle_at = if committer.is_settled() || committer.retry_after().is_some() {
+            None
+        } else {
+            settle_at.or_else(|| Some(Instant::now() + LOG_UNSETTLED_WAIT))
+        };
         retry_at = match committer.retry_after() {
             None => None,
             Some(wait) => retry_at.or_else(|| Some(Instant::now() + wait)),
@@ -252,10 +261,16 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
         let completions = committer.retry(shared.clock());
         shared.answer(completions, notify);
     }
+    committer.settle(true);
 }
 
 /// Waits until there is something to do.
-fn next_step(shared: &Shared, retry_at: Option<Instant>, look_at: Option<Instant>) -> Step {
+fn next_step(
+    shared: &Shared,
+    retry_at: Option<Instant>,
+    look_at: Option<Instant>,
+    settle_at: Option<Instant>,
+) -> Step {
     let mut queues = shared.lock();
     loop {
         if let Some(error) = queues.failure.take() {
@@ -272,8 +287,10 @@ fn next_step(shared: &Shared, retry_at: Option<Instant>, look_at: Option<Instant
             return Step::Retry;
         } else if look_at.is_some_and(|look_at| look_at <= now) {
             return Step::Look;
+        } else if settle_at.is_some_and(|settle_at| settle_at <= now) {
+            return Step::Settle;
         }
-        let wake_at = [due, retry_at, look_at].into_iter().flatten().min();
+        let wake_at = [due, retry_at, look_at, settle_at].into_iter().flatten().min();
         let wait = wake_at.map_or(Duration::MAX, |wake_at| wake_at - now);
         queues.committer_waits = true;
         (queues, _) = shared.commits.wait_timeout(queues, wait).unwrap_or_else(PoisonError::into_inner);

@@ -12,8 +12,8 @@ use std::{
 
 use e2e_protocol::ids::{Fingerprint, Modulus, Name, Sequence};
 use e2e_relayd::store::{
-    Applied, Completion, Engine, MemoryEngine, PrekeyBatchRecord, RedbEngine, Request, SignedPrekeyRecord,
-    Store, StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
+    Applied, Completion, Engine, LogEngine, MemoryEngine, PrekeyBatchRecord, RedbEngine, Request,
+    SignedPrekeyRecord, Store, StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
 };
 
 pub(crate) const NOW: u64 = 1_700_000_000_000;
@@ -65,7 +65,38 @@ pub(crate) fn filled() -> TempDir {
 pub(crate) fn over_each_engine(test: impl Fn(&dyn Engine)) {
     test(&MemoryEngine::new());
     let dir = TempDir::new();
-    test(&RedbEngine::create(&dir.join("test.redb")).unwrap());
+    test(&RedbEngine::create(&dir.join("alone.redb")).unwrap());
+    test(&log_engine(&dir));
+    let dir = TempDir::new();
+    test(&Settling(log_engine(&dir)));
+}
+
+/// A new log and its index in a directory.
+pub(crate) fn log_engine(dir: &TempDir) -> LogEngine {
+    drop(RedbEngine::create(&dir.join(DATABASE)).unwrap());
+    LogEngine::open(&dir.join(DATABASE)).unwrap()
+}
+
+/// A log that is settled after each commit: all that is read comes from the index.
+pub(crate) struct Settling(pub(crate) LogEngine);
+
+impl Engine for Settling {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.0.scan(table, from, to, visit)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        self.0.commit(writes)?;
+        self.0.settle(true)
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        self.0.reopen()
+    }
 }
 
 /// Carries out requests that must not fail.

@@ -219,9 +219,9 @@ impl Table {
 /// All the generator's connections come from one address, and its few senders fill whole mailboxes.
 const GENEROUS: [&str; 18] = [
     "--limit",
-    "share_bytes_max=67108864",
+    "share_bytes_max=1000000000",
     "--limit",
-    "share_messages_max=100000",
+    "share_messages_max=1000000",
     "--limit",
     "sender_bytes_max=1000000000000",
     "--limit",

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use e2e_protocol::ids::{Lane, Name, Number, Sequence, Uid};
 use e2e_protocol::limits::FRAME_BYTES_MAX;
 use e2e_protocol::wire::{FrameType, Routing, routed::emit_routed};
-use e2e_relayd::store::{Engine, RedbEngine, Request, Store, apply_batch};
+use e2e_relayd::store::{Engine, LogEngine, Request, Store, apply_batch};
 use e2e_tests::raw::identity;
 
 /// Registrations or appends in one commit.
@@ -33,7 +33,7 @@ pub(crate) fn name(index: usize) -> String {
 pub(crate) fn populate(state: &Path, names: usize, messages: usize) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     drop(Store::open(state, [7; 32], now).expect("a new store"));
-    let engine = RedbEngine::open(&state.join("relay.redb")).expect("it was just made");
+    let engine = LogEngine::open(&state.join("relay.redb")).expect("it was just made");
     let indices: Vec<usize> = (0..names).collect();
     for batch in indices.chunks(BATCH) {
         let requests: Vec<Request> = batch.iter().map(|index| register(*index)).collect();
@@ -49,6 +49,7 @@ pub(crate) fn populate(state: &Path, names: usize, messages: usize) {
 fn carry_out(engine: &dyn Engine, requests: &[Request], now: u64) {
     let applied = apply_batch(engine, requests, now);
     assert!(applied.failure.is_none(), "{:?}", applied.failure);
+    engine.settle(false).expect("there is room");
 }
 
 fn register(index: usize) -> Request {
