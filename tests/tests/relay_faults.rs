@@ -144,17 +144,21 @@ fn goes_on_behind_messages_that_the_disk_damaged_while_it_ran() {
     let relay = Relay::start(&state, &[]);
     let bob = Raw::login(relay.address(), "bob", Purpose::Register, Receive::No).1.uid;
     let (mut alice, _) = Raw::login(relay.address(), "alice", Purpose::Register, Receive::No);
-    // More than the database keeps in memory.
     let envelope = |number: u64| format!("<message {number:04}>").repeat(1_000).into_bytes();
     let mut ledger = Ledger::new(Lane(1));
     ledger.send_all(&mut alice, bob, COUNT, envelope);
-    let database = fs::OpenOptions::new().write(true).open(state.join("relay.redb")).unwrap();
-    let bytes = fs::read(state.join("relay.redb")).unwrap();
-    // Some bytes of the older half, wherever it lies: what is in memory of it is not seen.
-    let found =
-        bytes.windows(11).enumerate().filter(|(_, found)| matches!(*found, b"<message 00" | b"<message 01"));
-    for (place, _) in found.step_by(50) {
-        database.write_all_at(b"#", place as u64 + 3).unwrap();
+    for segment in fs::read_dir(state.join("log")).unwrap() {
+        let path = segment.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        // Some bytes of the older half.
+        let found = bytes
+            .windows(11)
+            .enumerate()
+            .filter(|(_, found)| matches!(*found, b"<message 00" | b"<message 01"));
+        for (place, _) in found.step_by(50) {
+            file.write_all_at(b"#", place as u64 + 3).unwrap();
+        }
     }
     let (mut reader, welcome) = Raw::login(relay.address(), "bob", Purpose::Login, RECEIVE);
     assert_eq!(welcome.queued, COUNT);

@@ -13,6 +13,7 @@ use e2e_protocol::ids::Lane;
 use e2e_protocol::wire::session::{Purpose, Receive};
 use e2e_protocol::wire::transfer::ResultCode;
 use e2e_protocol::wire::{Code, ErrorCode};
+use e2e_tests::client::files;
 use e2e_tests::ledger::Ledger;
 use e2e_tests::process::{Directory, Relay, binary, private_mounts, run, send_signal};
 use e2e_tests::raw::{AMPLE, Raw, identity, send_frame};
@@ -336,7 +337,9 @@ fn keeps_its_state_to_itself() {
     use std::os::unix::fs::PermissionsExt;
     let directory = Directory::new();
     let state = filled(&directory);
-    for path in [state.clone(), state.join("relay.redb"), state.join("lock")] {
+    let paths: Vec<_> = files(&state).into_iter().chain([state.clone(), state.join("log")]).collect();
+    assert!(paths.len() >= 6, "database, lock, id and a segment: {paths:?}");
+    for path in paths {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
     }
@@ -423,8 +426,12 @@ fn refuses_to_store_on_a_full_disk_and_loses_nothing() {
     // copy is taken while nobody writes.
     send_signal(disk.relay.id(), "STOP");
     let copy = directory.path().join("copy");
-    fs::create_dir(&copy).unwrap();
+    fs::create_dir_all(copy.join("log")).unwrap();
     fs::copy(disk.state.join("relay.redb"), copy.join("relay.redb")).unwrap();
+    for segment in fs::read_dir(disk.state.join("log")).unwrap() {
+        let segment = segment.unwrap();
+        fs::copy(segment.path(), copy.join("log").join(segment.file_name())).unwrap();
+    }
     disk.relay.kill();
     let relay = Relay::start(&copy, &[]);
     let (mut reader, welcome) = Raw::login(relay.address(), "bob", Purpose::Login, RECEIVE);

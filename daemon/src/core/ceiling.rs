@@ -27,7 +27,9 @@ use crate::limits::{
     READ_BUFFER_BYTES, READ_BYTES_PER_TURN, TEXT_LINE_BYTES_MAX, TEXT_OUTPUT_BYTES, TEXT_SESSIONS_MAX,
 };
 use crate::store::StoredUser;
-use crate::store::limits::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, ENGINE_CACHE_BYTES};
+use crate::store::limits::{
+    BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, ENGINE_CACHE_BYTES, LOG_UNSETTLED_CHANGES_MAX,
+};
 
 /// One line: what it is for, and its bytes.
 pub type Line = (&'static str, u64);
@@ -49,10 +51,12 @@ const REQUEST_BYTES: usize = 3 * 4_096;
 const ANSWERS_PER_BYTE: usize = 3;
 /// A request in the store's queue, with what its changes take until they are committed.
 const STORE_REQUEST_BYTES: usize = 1_024;
+/// A change that is not in the store's index yet: mostly where a chunk is, at most a key of 256 bytes.
+const UNSETTLED_CHANGE_BYTES: usize = 512;
 /// A name and its mailbox in the trees and sets of a salvage, the name in three of them.
 const MENDED_NAME_BYTES: usize = 400;
-/// How often the bytes of a batch are in memory at once: in the requests, in chunks, in the changes, and in the engine's pages
-/// as they were and as they will be.
+/// How often the bytes of a batch are in memory at once: in the requests, in chunks, and in the log's record, which is copied when
+/// it grows; while the log is compacted, in what is read of it too.
 const BATCH_COPIES: usize = 6;
 
 /// What each part of the relay takes at most.
@@ -151,6 +155,14 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
                 BATCH_COPIES * BATCH_BYTES_MAX
                     + BATCH_REQUESTS_MAX * STORE_REQUEST_BYTES
                     + LIST * ENGINE_CACHE_BYTES,
+            ),
+        ),
+        // Once in memory, and once more while they are carried over.
+        (
+            "changes that are not in the store's index yet",
+            bytes(
+                LIST * (LOG_UNSETTLED_CHANGES_MAX * UNSETTLED_CHANGE_BYTES
+                    + BATCH_REQUESTS_MAX * STORE_REQUEST_BYTES),
             ),
         ),
         ("acknowledgements for the store", bytes(limits.names_max * 3 * 64)),

@@ -8,6 +8,7 @@ use e2e_protocol::limits::LANE_WINDOW;
 use e2e_protocol::wire::session::{Purpose, Receive};
 use e2e_protocol::wire::transfer::ResultCode;
 
+use crate::client::files;
 use crate::process::{Relay, resident_bytes_most};
 use crate::raw::{AMPLE, Raw, send_frame};
 
@@ -87,7 +88,7 @@ pub fn restart_with(messages: u64, envelope_bytes: usize, state: &Path) -> Store
     stored.stored_seconds = started.elapsed().as_secs_f64();
     stored.resident_bytes[0] = resident_bytes_most(relay.id());
     relay.kill();
-    stored.database_bytes = std::fs::metadata(state.join("relay.redb")).map_or(0, |file| file.len());
+    stored.database_bytes = files(state).iter().flat_map(std::fs::metadata).map(|file| file.len()).sum();
     let killed = Instant::now();
     let relay = Relay::start(state, &[]);
     stored.start_seconds = killed.elapsed().as_secs_f64();
