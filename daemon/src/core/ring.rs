@@ -108,22 +108,24 @@ impl Ring {
         self.tail
     }
 
-    /// Appends a frame, and returns it where it lies now.
-    pub(crate) fn push(&mut self, frame: &[u8], pool: &mut Pool) -> Result<&mut [u8], PoolExhausted> {
-        let fits = |block: &Block| block.memory.len() - block.used >= frame.len();
+    /// Appends a frame, whose parts are `head` and `rest`.
+    pub(crate) fn push(&mut self, head: &[u8], rest: &[u8], pool: &mut Pool) -> Result<(), PoolExhausted> {
+        let frame_bytes = head.len() + rest.len();
+        let fits = |block: &Block| block.memory.len() - block.used >= frame_bytes;
         if !self.blocks.back().is_some_and(fits) {
             // The first block of a quiet mailbox is small; one with more to hold gets large ones.
-            let small = self.blocks.is_empty() && frame.len() <= SMALL_BLOCK_BYTES;
+            let small = self.blocks.is_empty() && frame_bytes <= SMALL_BLOCK_BYTES;
             let memory = pool.take(if small { SMALL_BLOCK_BYTES } else { LARGE_BLOCK_BYTES })?;
             self.blocks.push_back(Block { memory, start: self.tail, used: 0 });
         }
         let block = self.blocks.back_mut().ok_or(PoolExhausted)?;
-        let start = block.used;
-        block.used += frame.len();
-        self.tail += frame.len() as u64;
-        let room = block.memory.get_mut(start..block.used).ok_or(PoolExhausted)?;
-        room.copy_from_slice(frame);
-        Ok(room)
+        let room = block.memory.get_mut(block.used..block.used + frame_bytes).ok_or(PoolExhausted)?;
+        let (to_head, to_rest) = room.split_at_mut(head.len());
+        to_head.copy_from_slice(head);
+        to_rest.copy_from_slice(rest);
+        block.used += frame_bytes;
+        self.tail += frame_bytes as u64;
+        Ok(())
     }
 
     /// The bytes from `position` to the end of its block: whole frames if `position` is a frame's start.

@@ -3,7 +3,7 @@
 //! Owns: whether a message is taken, and its sequence. What becomes of it then: `deliver`, `spill`.
 
 use e2e_protocol::ids::{Lane, Number, Receipt, Sequence, Uid};
-use e2e_protocol::limits::TTL_SECONDS_MAX;
+use e2e_protocol::limits::{ENVELOPE_OFFSET, TTL_SECONDS_MAX};
 use e2e_protocol::wire::routed::routing_at;
 use e2e_protocol::wire::transfer::{ResultCode, ResultKind};
 use e2e_protocol::wire::{ErrorCode, Notice, Routed, RoutedMut, Routing};
@@ -151,14 +151,20 @@ impl Core {
         if mailbox.unsafe_bytes() + frame_bytes > self.limits.ring_bytes_per_mailbox {
             return Err(ErrorCode::Busy);
         }
-        let place = mailbox.ring.push(frame, &mut self.pool).map_err(|_| ErrorCode::Busy)?;
+        let Some((head, rest)) = frame.split_first_chunk::<ENVELOPE_OFFSET>() else {
+            return Err(ErrorCode::Busy);
+        };
         let sequence = Sequence(mailbox.last.0 + 1);
-        if let Some(mut routed) = RoutedMut::new(place) {
+        // Finished before it is copied: to look at it where it lies would wait until the processor has written all of
+        // the envelope to its place.
+        let mut head = *head;
+        if let Some(mut routed) = RoutedMut::new(&mut head) {
             finish(&mut routed, sequence);
         }
+        mailbox.ring.push(&head, rest, &mut self.pool).map_err(|_| ErrorCode::Busy)?;
         mailbox.last = sequence;
         if mailbox.messages == 0 {
-            mailbox.oldest_expires_ms = routing_at(place).map_or(0, |(_, routing)| expires_ms(&routing));
+            mailbox.oldest_expires_ms = routing_at(&head).map_or(0, |(_, routing)| expires_ms(&routing));
         }
         mailbox.messages += 1;
         mailbox.bytes += frame_bytes;
