@@ -5,6 +5,7 @@
 mod store_common;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -13,7 +14,12 @@ use std::{
 
 use e2e_protocol::ids::Sequence;
 use e2e_relayd::store::{
-    Completion, Engine, LogEngine, OpenErrorKind, RedbEngine, Request, Snapshot, Store, Table, Write, limits,
+    Completion, Engine, LogEngine, LogSizes, MemoryEngine, OpenErrorKind, RedbEngine, Request, Snapshot,
+    Store, StoreErrorKind, Table, Write, limits,
+};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
 };
 use store_common::*;
 
@@ -26,8 +32,8 @@ fn open(dir: &TempDir) -> LogEngine {
 
 /// The segments of a directory's log, oldest first.
 fn segments(dir: &TempDir) -> Vec<PathBuf> {
-    let mut segments: Vec<_> =
-        fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let entries = fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> = entries.filter(|path| path.extension().is_none()).collect();
     segments.sort();
     segments
 }
@@ -90,6 +96,8 @@ fn step(number: u32) -> Vec<Request> {
 fn history() -> (TempDir, LogEngine, Vec<(u64, Contents)>) {
     let dir = TempDir::new();
     let engine = log_engine(&dir);
+    Snapshot::load(&engine, [9; 32], NOW).unwrap();
+    apply(&engine, &[register(7, 1, "seven"), register(8, 1, "eight"), register(9, 1, "nine")]);
     (0..10).for_each(|number| drop(apply(&engine, &step(number))));
     engine.settle(true).unwrap();
     let state = |engine: &LogEngine| (fs::metadata(&segments(&dir)[0]).unwrap().len(), contents(engine));
@@ -139,23 +147,74 @@ fn holds_whole_commits_whatever_was_written_of_the_last_one() {
     assert!(contents(&open(&copy_of(&dir))) == *after);
 }
 
+/// Opens a directory whose log is damaged as the relay does: the store is made whole. Gives what it holds then.
+fn mended(dir: &TempDir) -> (Contents, Snapshot) {
+    let Err(error) = LogEngine::open(&dir.join(DATABASE)) else { panic!("it was opened") };
+    assert_eq!(error.kind, StoreErrorKind::Damaged, "{error}");
+    let (store, snapshot) = Store::open(dir.path(), [8; 32], NOW).unwrap();
+    drop(store);
+    let aside = fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(aside.filter(|path| path.extension().is_some_and(|end| end == "damaged")).count(), 1);
+    (contents(&open(dir)), snapshot)
+}
+
 #[test]
 fn goes_on_behind_damage_in_its_middle() {
     let (dir, _engine, states) = history();
     for pair in states.windows(2).take(8) {
         let copy = copy_of(&dir);
         set_bytes(&segments(&copy)[0], pair[0].0 + 50, b"damaged");
-        let engine = open(&copy);
-        let held = contents(&engine);
-        // What came later is there: the last append to each mailbox.
-        let last = |slot: u32, sequence: u64| {
-            let key = [&slot.to_be_bytes()[..], &sequence.to_be_bytes()].concat();
+        let (held, snapshot) = mended(&copy);
+        // What came later is there: the last appends.
+        let is_there = |sequence: u64| {
+            let key = [&8_u32.to_be_bytes()[..], &sequence.to_be_bytes()].concat();
             held.iter().any(|(table, found, _)| *table == Table::Chunks && *found == key)
         };
-        assert!(last(8, 214) && last(8, 229));
-        drop(engine);
-        // It is settled: not even damage is met again.
+        assert!(is_there(214) && is_there(229));
+        // What was handed out is not known: nothing is handed out again.
+        assert!(snapshot.users.iter().all(|user| user.prekeys.one_time_left == 0));
+        // It is not met again.
         assert!(contents(&open(&copy)) == held);
+    }
+}
+
+#[test]
+fn hands_out_no_prekey_twice_after_damage_and_counts_starts_on() {
+    let dir = TempDir::new();
+    let mut handle = Store::open(dir.path(), [9; 32], NOW).unwrap().0.start(|| ()).unwrap();
+    ask(&mut handle, register(3, 1, "alice"));
+    ask(&mut handle, publish(3, Some(signed_prekey(5)), Some(batch(5, 100, 16))));
+    handle.shutdown();
+    let (store, snapshot) = Store::open(dir.path(), [9; 32], NOW).unwrap();
+    let settled = fs::metadata(&segments(&dir)[0]).unwrap().len();
+    let mut handle = store.start(|| ()).unwrap();
+    assert!(matches!(
+        ask(&mut handle, take(3, true)),
+        Completion::Bundle { result: Ok(Some(bundle)), .. } if bundle.one_time.is_some()
+    ));
+    ask(&mut handle, append(8, 1, 9, 100));
+    for at in [settled - BLOCK, settled] {
+        let copy = copy_of(&dir);
+        fs::copy(dir.join("relay-id"), copy.join("relay-id")).unwrap();
+        if at < settled {
+            // Where the index says how far the log is settled.
+            let mut index = fs::read(copy.join(DATABASE)).unwrap();
+            for page in index.chunks_mut(BLOCK as usize) {
+                if let Some(place) = page.windows(8).position(|window| window == b"relay-id") {
+                    page[place] ^= 1;
+                }
+            }
+            fs::write(copy.join(DATABASE), index).unwrap();
+        } else {
+            set_bytes(&segments(&copy)[0], at + 50, b"damaged");
+        }
+        let (store, again) = Store::open(copy.path(), [8; 32], NOW).unwrap();
+        assert_eq!((again.relay_id.0, again.boot > snapshot.boot), ([9; 32], true));
+        let mut handle = store.start(|| ()).unwrap();
+        assert!(matches!(
+            ask(&mut handle, take(3, true)),
+            Completion::Bundle { result: Ok(Some(bundle)), .. } if bundle.one_time.is_none()
+        ));
     }
 }
 
@@ -195,7 +254,7 @@ fn is_not_led_astray_by_messages_that_look_like_records() {
         let length = u32::from_be_bytes(sent[at as usize..at as usize + 4].try_into().unwrap());
         at = (at + 36 + u64::from(length)).next_multiple_of(BLOCK);
     }
-    assert!(contents(&open(&copy)).len() < held.len());
+    // Nothing is whole behind it: it is taken for what was cut off.
     let damaged = contents(&open(&copy));
     let expected: Vec<_> = held
         .into_iter()
@@ -211,17 +270,75 @@ fn is_not_led_astray_by_messages_that_look_like_records() {
 }
 
 #[test]
-fn takes_nothing_from_a_segment_whose_head_is_damaged_and_goes_on_in_another() {
+fn needs_only_one_of_the_two_heads_of_a_segment() {
     let (dir, _engine, states) = history();
+    let last = &states.last().unwrap().1;
+    for at in [20, BLOCK / 2 + 20] {
+        let copy = copy_of(&dir);
+        set_bytes(&segments(&copy)[0], at, b"damaged");
+        assert!(contents(&open(&copy)) == *last);
+    }
     let copy = copy_of(&dir);
-    set_bytes(&segments(&copy)[0], 20, b"damaged");
+    set_bytes(&segments(&copy)[0], 0, &[0; BLOCK as usize]);
+    let (held, _) = mended(&copy);
+    // What was settled is read where it lies, and the log goes on in another.
+    let of = |contents: &Contents| -> Vec<_> {
+        contents.iter().filter(|(table, ..)| *table == Table::Chunks).cloned().collect()
+    };
+    assert!(of(&held) == of(&states[0].1) && !of(&held).is_empty());
     let engine = open(&copy);
-    // What was settled is read where it lies, whatever the head says.
-    assert!(contents(&engine) == states[0].1);
     apply(&engine, &[append(9, 1, 9, 100)]);
-    assert_eq!(segments(&copy).len(), 2);
     drop(engine);
     assert_eq!(chunks(&open(&copy), 9, 0, usize::MAX), [(1, 9)]);
+}
+
+#[test]
+fn begins_a_segment_again_whose_making_was_cut_off() {
+    let (dir, engine, states) = history();
+    let last = &states.last().unwrap().1;
+    for bytes in [0, 10, BLOCK] {
+        let copy = copy_of(&dir);
+        fs::write(copy.join("log/0000000000000002"), vec![0; bytes as usize]).unwrap();
+        let reopened = open(&copy);
+        assert!(contents(&reopened) == *last);
+        apply(&reopened, &[append(9, 1, 9, 100)]);
+        drop(reopened);
+        assert_eq!(chunks(&open(&copy), 9, 0, usize::MAX), [(1, 9)]);
+    }
+    drop(engine);
+}
+
+#[test]
+fn goes_on_in_another_segment_where_one_was_cut_off_in_what_was_settled() {
+    let (dir, _engine, states) = history();
+    let copy = copy_of(&dir);
+    cut(&segments(&copy)[0], states[0].0 - 2 * BLOCK);
+    let (held, _) = mended(&copy);
+    let engine = open(&copy);
+    apply(&engine, &[append(9, 1, 9, 100)]);
+    assert!(segments(&copy).len() <= 2);
+    drop(engine);
+    assert_eq!(chunks(&open(&copy), 9, 0, usize::MAX), [(1, 9)]);
+    assert!(held.iter().all(|(table, key, _)| *table != Table::Chunks || key[..4] != [0, 0, 0, 9]));
+}
+
+#[test]
+fn gives_no_number_of_a_segment_twice() {
+    let dir = TempDir::new();
+    let engine = log_engine(&dir);
+    Snapshot::load(&engine, [9; 32], NOW).unwrap();
+    apply(&engine, &[register(3, 1, "three"), append(3, 1, 9, 100)]);
+    engine.settle(true).unwrap();
+    drop(engine);
+    fs::remove_file(&segments(&dir)[0]).unwrap();
+    drop(Store::open(dir.path(), [8; 32], NOW).unwrap());
+    let engine = open(&dir);
+    apply(&engine, &[append(4, 1, 9, 100)]);
+    engine.settle(true).unwrap();
+    assert_eq!(chunks(&engine, 3, 0, usize::MAX), []);
+    apply(&engine, &[acked(3, 9, 0, 0)]);
+    engine.settle(true).unwrap();
+    assert_eq!(chunks(&engine, 4, 0, usize::MAX), [(1, 9)]);
 }
 
 #[test]
@@ -319,6 +436,93 @@ fn writes_what_is_left_in_sparse_segments_once_more() {
     assert_eq!(segments(&dir).len(), 1);
 }
 
+/// A log with segments of some records.
+fn small(dir: &TempDir) -> LogEngine {
+    let sizes = LogSizes { segment: 64 * 1024, unsettled: 96 * 1024, unused: 64 * 1024 };
+    let path = dir.join(DATABASE);
+    LogEngine::over(RedbEngine::open(&path).unwrap(), &path, sizes).unwrap()
+}
+
+/// What the index says of the segments is what it leads to, and all that is needed is there, and nothing else.
+fn audit(dir: &TempDir, what: &str) {
+    let copy = copy_of(dir);
+    let index = RedbEngine::open(&copy.join(DATABASE)).unwrap();
+    let (mut leads_to, mut says) = (BTreeMap::<u64, u64>::new(), BTreeMap::new());
+    let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+    let each = |table, visit: &mut dyn FnMut(&[u8], &[u8])| {
+        let mut visit = |key: &[u8], value: &[u8]| {
+            visit(key, value);
+            std::ops::ControlFlow::Continue(())
+        };
+        index.scan(table, &[], &[0xff; 16], &mut visit).unwrap();
+    };
+    each(Table::Chunks, &mut |_, value| {
+        let length = u32::from_be_bytes(value[24..].try_into().unwrap());
+        *leads_to.entry(number(&value[12..20])).or_default() += u64::from(length) + 1;
+    });
+    each(Table::Segments, &mut |key, value| _ = says.insert(number(key), number(value)));
+    assert_eq!(leads_to, says, "{what}");
+    let files: BTreeSet<u64> = segments(dir)
+        .iter()
+        .map(|path| u64::from_str_radix(path.file_name().unwrap().to_str().unwrap(), 16).unwrap())
+        .collect();
+    assert!(leads_to.keys().all(|number| files.contains(number)), "{what}: {leads_to:?} {files:?}");
+    let last = files.last().copied();
+    assert!(files.iter().all(|number| leads_to.contains_key(number) || Some(*number) == last), "{what}");
+}
+
+#[test]
+fn holds_what_a_map_holds_whatever_is_settled_moved_and_cut_off() {
+    for seed in 1..=4 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut below = |count: u32| rng.next_u32() % count;
+        let dir = TempDir::new();
+        drop(log_engine(&dir));
+        let (engine, model) = (small(&dir), MemoryEngine::new());
+        for step in 0..400 {
+            let what = format!("seed {seed}, step {step}");
+            match below(20) {
+                0..=14 => {
+                    let writes: Vec<_> = (0..=below(5)).map(|_| any_write(&mut below)).collect();
+                    engine.commit(&writes).unwrap();
+                    model.commit(&writes).unwrap();
+                }
+                15 | 16 => engine.settle(false).unwrap(),
+                17 => {
+                    engine.settle(true).unwrap();
+                    audit(&dir, &what);
+                }
+                18 => engine.reopen().unwrap(),
+                _ => {
+                    let copy = copy_of(&dir);
+                    let engine = small(&copy);
+                    assert!(contents(&engine) == contents(&model), "{what}, cut off");
+                    engine.settle(true).unwrap();
+                    audit(&copy, &what);
+                }
+            }
+            assert!(contents(&engine) == contents(&model), "{what}");
+        }
+    }
+}
+
+fn any_write(below: &mut impl FnMut(u32) -> u32) -> Write {
+    let table = if below(4) == 0 { Table::Users } else { Table::Chunks };
+    let key = |below: &mut dyn FnMut(u32) -> u32| {
+        let key = [below(4).to_be_bytes(), 0_u32.to_be_bytes(), below(40).to_be_bytes()].concat();
+        if below(8) == 0 { key[..4].to_vec() } else { key }
+    };
+    if below(4) == 0 {
+        let from = key(below);
+        let to_inclusive = if below(3) == 0 { key(below) } else { from.clone() };
+        return Write::DeleteRange { table, from, to_inclusive };
+    }
+    let key = key(below);
+    let bytes = if below(10) == 0 { 30_000 } else { 12 + below(3_000) };
+    let first = below(256);
+    Write::Put { table, key, value: (first..first + bytes).map(|byte| byte as u8).collect() }
+}
+
 #[test]
 fn settles_by_itself_when_there_is_too_much() {
     let dir = TempDir::new();
@@ -347,7 +551,6 @@ fn is_the_same_after_any_number_of_starts() {
     drop(engine);
     for _ in 0..3 {
         let engine = open(&dir);
-        assert!(engine.is_settled());
         assert!(contents(&engine) == states.last().unwrap().1);
         engine.reopen().unwrap();
         assert!(contents(&engine) == states.last().unwrap().1);

@@ -48,16 +48,6 @@ fn copy_files(from: &Path, to: &Path) {
 /// The log as it was when its index was whole.
 const SAVED_LOG: &str = "saved";
 
-fn ask(handle: &mut StoreHandle, request: Request) -> Completion {
-    handle.submit(request);
-    loop {
-        match handle.try_completion() {
-            Some(completion) => return completion,
-            None => std::thread::yield_now(),
-        }
-    }
-}
-
 /// Takes one-time prekeys until there are none left; the seeds that they were made of.
 fn take_all(handle: &mut StoreHandle) -> Vec<u32> {
     let mut taken = Vec::new();

@@ -377,9 +377,15 @@ impl SmallDisk {
 
 #[test]
 fn refuses_to_store_on_a_full_disk_and_loses_nothing() {
+    // With one segment of the log, and with more.
+    for kibibytes in [6 * 1024, 40 * 1024] {
+        fill_a_disk(kibibytes);
+    }
+}
+
+fn fill_a_disk(kibibytes: u32) {
     let directory = Directory::new();
-    let Some(disk) = SmallDisk::start(&directory, 6 * 1024, 1) else { return };
-    let mut disk = disk;
+    let Some(mut disk) = SmallDisk::start(&directory, kibibytes, 1) else { return };
     let address = disk.relay.address();
     let (mut alice, _) = Raw::login(address, "alice", Purpose::Register, Receive::No);
     let bob = Raw::login(address, "bob", Purpose::Register, Receive::No).1.uid;
@@ -389,7 +395,7 @@ fn refuses_to_store_on_a_full_disk_and_loses_nothing() {
     let mut number = 0;
     let reason = loop {
         number += 1;
-        assert!(number < 10_000, "a disk of six megabytes never fills");
+        assert!(number < 10_000, "a disk of some megabytes never fills");
         alice.send(&send_frame(bob, Lane(1), number, &envelope(number)));
         let results = alice.next_results();
         match results.code {

@@ -145,7 +145,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Whatever kept the engine from reading.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Calls `visit` for each key from `from` to `to_inclusive`, in their order, until it breaks off.
+    /// Calls `visit` for each key from `from` to `to_inclusive`, in their order, until it breaks off. Of a table with large
+    /// values, what is far behind may be of a later commit than what comes first.
     ///
     /// # Errors
     /// Whatever kept the engine from reading; `visit` may have been called by then.

@@ -59,6 +59,9 @@ pub const LOG_UNSETTLED_WAIT: Duration = Duration::from_secs(5);
 /// While so many bytes more of the log are unused than used, what is in use in sparse segments is written once more.
 pub const LOG_UNUSED_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Segments that are written once more in one settling. Commits wait for it.
+pub const LOG_COMPACTED_PER_SETTLE: usize = 4;
+
 /// Memory that is kept from one commit to the next to write the log with, bytes, until all is settled.
 pub const LOG_RECORD_BYTES_KEPT: usize = BATCH_BYTES_MAX + 512 * 1024;
 

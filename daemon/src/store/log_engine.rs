@@ -8,7 +8,7 @@
 //! It must not know what the tables hold, but for how much of a value stays in the index ([`Table::head_bytes`]).
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     mem,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -17,13 +17,14 @@ use std::{
 
 use super::{
     Engine, RedbEngine, StoreError, StoreErrorKind, Table, Visit, Write,
-    changes::Changes,
     limits::{
-        LOG_RECORD_BYTES_KEPT, LOG_SEGMENT_BYTES, LOG_UNSETTLED_BYTES, LOG_UNSETTLED_CHANGES_MAX,
-        LOG_UNUSED_BYTES, SALVAGE_COMMIT_BYTES,
+        LOG_COMPACTED_PER_SETTLE, LOG_RECORD_BYTES_KEPT, LOG_SEGMENT_BYTES, LOG_UNSETTLED_BYTES,
+        LOG_UNSETTLED_CHANGES_MAX, LOG_UNUSED_BYTES, SALVAGE_COMMIT_BYTES,
     },
     records::{self, META_LOG, Reference},
     segments::{self, Entry, Position, Record, Segment},
+    unsettled::{Found, Resolved, Unsettled, resolve},
+    usage::{Room, Turnover, Usage},
 };
 
 /// Values that are read from the log before the index is asked for further ones.
@@ -32,9 +33,27 @@ const VALUES_PER_LOOK: usize = 64;
 /// Beside the index: the directory of the segments.
 pub(super) const DIRECTORY: &str = "log";
 
+/// Sizes of a log, bytes: as the limits have them, or smaller for tests.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSizes {
+    /// As [`LOG_SEGMENT_BYTES`].
+    pub segment: u64,
+    /// As [`LOG_UNSETTLED_BYTES`].
+    pub unsettled: u64,
+    /// As [`LOG_UNUSED_BYTES`].
+    pub unused: u64,
+}
+
+impl Default for LogSizes {
+    fn default() -> Self {
+        Self { segment: LOG_SEGMENT_BYTES, unsettled: LOG_UNSETTLED_BYTES, unused: LOG_UNUSED_BYTES }
+    }
+}
+
 /// See the module.
 pub struct LogEngine {
     directory: PathBuf,
+    sizes: LogSizes,
     index: RedbEngine,
     /// `None`: it could not be opened again.
     unsettled: RwLock<Option<Unsettled>>,
@@ -42,43 +61,44 @@ pub struct LogEngine {
     writer: Mutex<Option<Writer>>,
 }
 
-/// What was committed and is not in the index yet, as the index will have it.
-#[derive(Debug, Default)]
-pub(super) struct Unsettled {
-    tables: BTreeMap<Table, Changes>,
-}
+/// Table, key, and the index's value of something in a segment that is in use.
+type Left = (Table, Vec<u8>, Vec<u8>);
 
 struct Writer {
-    tail: Segment,
+    /// `None`: the next record begins a segment.
+    tail: Option<Segment>,
+    /// The number of the segment after the tail.
+    next: u64,
     record: Record,
-    /// All segments but the tail.
-    segments: BTreeMap<u64, Usage>,
-    /// Bytes of values that the index has in the tail.
-    tail_live: u64,
+    usage: Usage,
     /// Bytes of records that are not settled.
     unsettled_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Usage {
-    bytes: u64,
-    /// Of values to which the index leads.
-    live: u64,
+    /// Sparse segments out of which something cannot be read.
+    unmovable: BTreeSet<u64>,
+    /// The index says where the log begins. Otherwise nothing was ever committed to it.
+    begun: bool,
 }
 
 impl LogEngine {
     /// Opens the log beside the index at `path`, which is there; or makes one.
     ///
     /// # Errors
-    /// If index or log cannot be read and written, or the index is damaged.
+    /// If index or log cannot be read and written, or are damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let engine = Self {
-            directory: path.parent().unwrap_or(Path::new(".")).join(DIRECTORY),
-            index: RedbEngine::open(path)?,
-            unsettled: RwLock::default(),
-            writer: Mutex::default(),
-        };
-        engine.take_up(&mut engine.writer(), |_| Ok(()))?;
+        Self::over(RedbEngine::open(path)?, path, LogSizes::default())
+    }
+
+    /// The same over an index that is open, with other sizes.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn over(index: RedbEngine, path: &Path, sizes: LogSizes) -> Result<Self, StoreError> {
+        let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
+        let (unsettled, writer) = (RwLock::default(), Mutex::default());
+        let engine = Self { directory, sizes, index, unsettled, writer };
+        let (loaded, unsettled) = engine.load()?;
+        engine.change(|place| *place = Some(unsettled));
+        *engine.writer() = Some(loaded);
         Ok(engine)
     }
 
@@ -94,60 +114,42 @@ impl LogEngine {
         change(&mut self.unsettled.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes up index and log once `reopen` has succeeded, and settles what was left unsettled. Whoever reads waits for it.
-    fn take_up(
-        &self,
-        writer: &mut Option<Writer>,
-        reopen: impl FnOnce(&RedbEngine) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut loaded = self.change(|place| {
-            *place = None;
-            reopen(&self.index)?;
-            let (loaded, unsettled) = self.load()?;
-            *place = Some(unsettled);
-            Ok::<_, StoreError>(loaded)
-        })?;
-        self.carry_over(&mut loaded)?;
-        *writer = Some(loaded);
-        Ok(())
-    }
-
-    /// What there is, and what is unsettled of it.
+    /// What there is, and what of it is unsettled. It takes no room on the disk: where there is none, what is stored can be read.
     fn load(&self) -> Result<(Writer, Unsettled), StoreError> {
-        let position = self.index.get(Table::Meta, META_LOG)?.map(|value| records::parse_position(&value));
-        let found = segments::list(&self.directory)?;
-        let last = found.last().map_or(0, |(number, _)| *number);
-        // Without one, nothing was ever committed to the log.
-        let position = position.transpose()?.unwrap_or(Position::start_of(last + 1));
-        let mut usage: BTreeMap<u64, Usage> =
-            found.into_iter().map(|(number, bytes)| (number, Usage { bytes, live: 0 })).collect();
+        let position = self.index.get(Table::Meta, META_LOG)?;
+        let position = position.map(|value| records::parse_position(&value)).transpose()?;
+        let Found { segments, unsettled, unsettled_bytes, mut tail, next, damaged } =
+            Found::read(&self.directory, position)?;
+        if let Some(first) = damaged.first() {
+            let path = segments::path(&self.directory, *first);
+            let detail = format!("the log, in or before {}", path.display());
+            return Err(StoreError::new(StoreErrorKind::Damaged, detail));
+        }
+        if let Some(tail) = &mut tail {
+            let bytes = tail.cut()?;
+            if bytes > 0 {
+                log::info!("store: {bytes} bytes of a commit that was cut off were taken off the log");
+            }
+        }
+        let mut usage = Usage::default();
+        for (number, bytes) in &segments {
+            usage.put(*number, Room { bytes: *bytes, live: 0 });
+        }
         for (number, live) in self.live()? {
-            match usage.get_mut(&number) {
-                Some(usage) => usage.live = live,
+            match segments.iter().find(|(found, _)| *found == number) {
+                Some((_, bytes)) => usage.put(number, Room { bytes: *bytes, live }),
                 None => {
                     let path = segments::path(&self.directory, number);
                     log::error!("store: a segment of the log is missing: {}", path.display());
                 }
             }
         }
-        let (unsettled, tail) = replay(&self.directory, position)?;
-        let tail = match tail {
-            Some(mut tail) if tail.is_usable() => {
-                tail.cut()?;
-                tail
-            }
-            _ => Segment::create(&self.directory, position.segment.max(last + 1))?,
-        };
-        // From before a power cut: nothing in the index leads to them.
-        let number = tail.end().segment;
-        let tail_live = usage.remove(&number).unwrap_or_default().live;
-        let (kept, unused): (_, BTreeMap<u64, Usage>) =
-            usage.into_iter().partition(|(number, usage)| usage.live > 0 || *number >= position.segment);
-        for number in unused.into_keys() {
-            segments::remove(&self.directory, number)?;
+        // From before a kill, or a power cut: nothing leads to them.
+        for number in usage.unused_before(position.map_or(0, |position| position.segment)) {
+            self.remove(&mut usage, number);
         }
-        let writer = Writer { tail, record: Record::new(), segments: kept, tail_live, unsettled_bytes: 0 };
-        Ok((writer, unsettled))
+        let (record, unmovable, begun) = (Record::new(), BTreeSet::new(), position.is_some());
+        Ok((Writer { tail, next, record, usage, unsettled_bytes, unmovable, begun }, unsettled))
     }
 
     /// How many bytes of each segment are in use, as the index has it.
@@ -163,121 +165,134 @@ impl LogEngine {
         malformed.map_or(Ok(live), Err)
     }
 
+    fn remove(&self, usage: &mut Usage, number: u64) {
+        usage.forget(number);
+        if let Err(error) = segments::remove(&self.directory, number) {
+            log::warn!("store: a segment that is needed no more stays until the next start: {error}");
+        }
+    }
+
     /// Carries out in the index what is unsettled, and removes segments that nothing needs any more.
     fn carry_over(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let end = writer.tail.end();
-        let mut writes = Vec::new();
-        // Bytes that come into use and go out of it, by segment.
-        let (mut used, mut freed) = (BTreeMap::<u64, u64>::new(), BTreeMap::<u64, u64>::new());
-        for (&table, changes) in
-            self.unsettled().as_ref().map(|unsettled| &unsettled.tables).into_iter().flatten()
-        {
+        let end = writer.end();
+        let (mut writes, turnover) = self.unsettled_writes()?;
+        let mut usage = writer.usage.clone();
+        usage.set_bytes(end.segment, end.offset);
+        let mut changed = usage.turn_over(&turnover);
+        let unused = usage.unused_before(end.segment);
+        changed.extend(&unused);
+        for number in changed {
+            let (table, key) = (Table::Segments, number.to_be_bytes().to_vec());
+            writes.push(match usage.live(number) {
+                0 => Write::DeleteRange { table, from: key.clone(), to_inclusive: key },
+                live => Write::Put { table, key, value: live.to_be_bytes().to_vec() },
+            });
+        }
+        let (table, key, value) = (Table::Meta, META_LOG.to_vec(), records::emit_position(end));
+        writes.push(Write::Put { table, key, value });
+        self.index.commit(&writes)?;
+        // Only now does nothing lead to them, whenever the power fails.
+        for number in unused {
+            self.remove(&mut usage, number);
+        }
+        (writer.usage, writer.unsettled_bytes, writer.begun) = (usage, 0, true);
+        self.change(|unsettled| *unsettled = Some(Unsettled::default()));
+        Ok(())
+    }
+
+    /// What is unsettled as writes to the index, and what that brings into use in the log and takes out of it.
+    fn unsettled_writes(&self) -> Result<(Vec<Write>, Turnover), StoreError> {
+        let (mut writes, mut turnover) = (Vec::new(), Turnover::default());
+        let unsettled = self.unsettled();
+        for (table, changes) in unsettled.as_ref().ok_or_else(closed)?.tables() {
             let mut free = |value: &[u8]| {
                 if let Some(place) = Reference::parse(table, value) {
-                    *freed.entry(place.segment).or_default() += u64::from(place.length);
+                    turnover.freed(place.segment, place.length);
                 }
             };
-            for (from, to) in changes.gone() {
-                if table.head_bytes().is_some() {
+            if table.head_bytes().is_some() {
+                for (from, to) in changes.gone() {
                     self.index.scan(table, from, to, &mut |_, value| {
                         free(value);
                         ControlFlow::Continue(())
                     })?;
                 }
+                for (key, _) in changes.puts().filter(|(key, _)| !changes.is_gone(key)) {
+                    if let Some(before) = self.index.get(table, key)? {
+                        free(&before);
+                    }
+                }
+            }
+            for (from, to) in changes.gone() {
                 writes.push(Write::DeleteRange { table, from: from.clone(), to_inclusive: to.clone() });
             }
             for (key, value) in changes.puts() {
                 if let Some(place) = Reference::parse(table, value) {
-                    *used.entry(place.segment).or_default() += u64::from(place.length);
-                    if !changes.is_gone(key)
-                        && let Some(before) = self.index.get(table, key)?
-                    {
-                        free(&before);
-                    }
+                    turnover.used(place.segment, place.length);
                 }
                 writes.push(Write::Put { table, key: key.clone(), value: value.clone() });
             }
         }
-        let tail_before = writer.tail_live;
-        let mut segments = mem::take(&mut writer.segments);
-        segments.insert(end.segment, Usage { bytes: end.offset, live: tail_before });
-        for number in used.keys().chain(freed.keys()) {
-            if let Some(usage) = segments.get_mut(number) {
-                let used = used.get(number).copied().unwrap_or_default();
-                usage.live =
-                    (usage.live + used).saturating_sub(freed.get(number).copied().unwrap_or_default());
-            }
-        }
-        let unused: Vec<u64> = segments
-            .iter()
-            .filter(|(number, usage)| usage.live == 0 && **number != end.segment)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in used.keys().chain(freed.keys()).chain(&unused) {
-            let key = number.to_be_bytes().to_vec();
-            writes.push(match segments.get(number) {
-                Some(usage) if usage.live > 0 => {
-                    Write::Put { table: Table::Segments, key, value: usage.live.to_be_bytes().to_vec() }
+        Ok((writes, turnover))
+    }
+
+    /// Writes what is left in some sparse segments once more, if too much of the log is unused. Everything is settled.
+    fn compact(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        for _ in 0..LOG_COMPACTED_PER_SETTLE {
+            let Writer { usage, unmovable, .. } = &*writer;
+            let sparse = usage.sparse_before(writer.end().segment, self.sizes.unused, unmovable);
+            let Some(number) = sparse else { break };
+            // Something stays in it, if it can't be read, and it is not tried again before the next start.
+            writer.unmovable.insert(number);
+            match self.left_in(number) {
+                Ok(left) if left.is_empty() => {}
+                Ok(left) => {
+                    self.write_again(writer, &left)?;
+                    self.carry_over(writer)?;
                 }
-                _ => Write::DeleteRange { table: Table::Segments, from: key.clone(), to_inclusive: key },
-            });
-        }
-        let (table, key, value) = (Table::Meta, META_LOG.to_vec(), records::emit_position(end));
-        writes.push(Write::Put { table, key, value });
-        let committed = self.index.commit(&writes);
-        if committed.is_err() {
-            // It has to be opened again, and then everything is counted anew.
-            writer.segments = segments;
-            return committed;
-        }
-        writer.tail_live = segments.remove(&end.segment).unwrap_or_default().live;
-        for number in unused {
-            segments.remove(&number);
-            if let Err(error) = segments::remove(&self.directory, number) {
-                log::warn!("store: a segment that is needed no more: {error}");
+                Err(error) => log::warn!("store: a sparse segment is left as it is: {error}"),
             }
         }
-        writer.segments = segments;
-        writer.unsettled_bytes = 0;
-        self.change(|unsettled| *unsettled = Some(Unsettled::default()));
         Ok(())
     }
 
-    /// Writes what is left in sparse segments once more, as long as more of the log is unused than used.
-    fn compact(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let mut looked_at = 0;
-        loop {
-            let all = |part: fn(&Usage) -> u64| writer.segments.values().map(part).sum::<u64>();
-            let (bytes, live) = (all(|usage| usage.bytes), all(|usage| usage.live));
-            let sparse =
-                writer.segments.range(looked_at + 1..).find(|(_, usage)| usage.live < usage.bytes / 2);
-            let Some((&number, _)) = sparse.filter(|_| bytes - live.min(bytes) > live + LOG_UNUSED_BYTES)
-            else {
-                return Ok(());
-            };
-            looked_at = number;
-            let mut moved = Record::new();
-            let mut segment = Segment::open(&self.directory, number)?;
-            let mut writes = Vec::new();
-            segment.walk(Position::start_of(number).offset, &mut |entry| {
-                let Entry::Put { table, key, value, at } = entry else { return Ok(()) };
-                let Some(here) = Reference::of(table, value, number, at) else { return Ok(()) };
-                if self.index.get(table, key)?.is_none_or(|value| value != here) {
-                    return Ok(());
-                }
-                writes.push(Write::Put { table, key: key.to_vec(), value: value.to_vec() });
-                if writes.iter().map(Write::bytes).sum::<usize>() > SALVAGE_COMMIT_BYTES {
-                    self.append(writer, &mut moved, &mem::take(&mut writes))?;
-                }
-                Ok(())
-            })?;
-            self.append(writer, &mut moved, &writes)?;
-            self.carry_over(writer)?;
-        }
+    /// What is in use of a segment.
+    fn left_in(&self, number: u64) -> Result<Vec<Left>, StoreError> {
+        let mut left = Vec::new();
+        let mut segment = Segment::open(&self.directory, number)?;
+        segment.walk(Position::start_of(number).offset, &mut |entry| {
+            if let Entry::Put { table, key, value, at } = entry
+                && let Some(here) = Reference::of(table, value, number, at)
+                && self.index.get(table, key)?.is_some_and(|value| value == here)
+            {
+                left.push((table, key.to_vec(), here));
+            }
+            Ok(())
+        })?;
+        Ok(left)
     }
 
-    /// Commits writes to the log, through a record's memory.
-    fn append(&self, writer: &mut Writer, record: &mut Record, writes: &[Write]) -> Result<(), StoreError> {
+    fn write_again(&self, writer: &mut Writer, left: &[Left]) -> Result<(), StoreError> {
+        let (mut writes, mut bytes) = (Vec::new(), 0);
+        for (table, key, here) in left {
+            if let Ok(Resolved::Read(value)) = resolve(&self.directory, *table, here) {
+                bytes += value.len();
+                writes.push(Write::Put { table: *table, key: key.clone(), value });
+            }
+            if bytes >= SALVAGE_COMMIT_BYTES {
+                self.append(writer, &mem::take(&mut writes))?;
+                bytes = 0;
+            }
+        }
+        self.append(writer, &writes)
+    }
+
+    /// Commits writes to the log.
+    fn append(&self, writer: &mut Writer, writes: &[Write]) -> Result<(), StoreError> {
+        if !writer.begun {
+            self.carry_over(writer)?;
+        }
+        let record = &mut writer.record;
         record.clear(LOG_RECORD_BYTES_KEPT);
         let places: Vec<usize> = writes
             .iter()
@@ -292,15 +307,21 @@ impl LogEngine {
         if record.is_empty() {
             return Ok(());
         }
-        if writer.tail.end().offset >= LOG_SEGMENT_BYTES {
-            let full = writer.tail.end();
-            let new = Segment::create(&self.directory, full.segment + 1)?;
-            writer.segments.insert(full.segment, Usage { bytes: full.offset, live: writer.tail_live });
-            (writer.tail, writer.tail_live) = (new, 0);
-        }
-        let at = writer.tail.append(record)?;
+        let tail = match writer.tail.take_if(|tail| tail.end().offset < self.sizes.segment) {
+            Some(tail) => tail,
+            None => {
+                let new = Segment::create(&self.directory, writer.next)?;
+                writer.next += 1;
+                if let Some(full) = writer.tail.take() {
+                    writer.usage.set_bytes(full.end().segment, full.end().offset);
+                }
+                new
+            }
+        };
+        let tail = writer.tail.insert(tail);
+        let at = tail.append(record)?;
         writer.unsettled_bytes += record.len() as u64;
-        let segment = writer.tail.end().segment;
+        let segment = tail.end().segment;
         self.change(|unsettled| {
             let unsettled = unsettled.get_or_insert_default();
             for (write, place) in writes.iter().zip(places) {
@@ -317,19 +338,10 @@ impl LogEngine {
         Ok(())
     }
 
-    /// A value as it was put: `None` if where it was is not there any more.
-    fn whole(&self, table: Table, value: Vec<u8>) -> Result<Option<Vec<u8>>, StoreError> {
-        resolve(&self.directory, table, &value).map(|whole| match whole {
-            Resolved::InPlace => Some(value),
-            Resolved::Read(whole) => Some(whole),
-            Resolved::Missing => None,
-        })
-    }
-
     /// The value of a key as the index has it, or will have it.
     fn look_up(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let unsettled = self.unsettled();
-        match unsettled.as_ref().ok_or_else(closed)?.tables.get(&table).and_then(|changes| changes.get(key)) {
+        match unsettled.as_ref().ok_or_else(closed)?.changes(table).and_then(|changes| changes.get(key)) {
             Some(value) => Ok(value.cloned()),
             None => self.index.get(table, key),
         }
@@ -345,17 +357,45 @@ impl LogEngine {
     ) -> Result<(), StoreError> {
         let unsettled = self.unsettled();
         let index = |visit: &mut Visit<'_>| self.index.scan(table, from, to_inclusive, visit);
-        match unsettled.as_ref().ok_or_else(closed)?.tables.get(&table) {
+        match unsettled.as_ref().ok_or_else(closed)?.changes(table) {
             Some(changes) => changes.scan(from, to_inclusive, index, visit),
             None => index(visit),
         }
+    }
+
+    /// The value of a key as it was put, that was `found` when it was looked up.
+    fn whole(&self, table: Table, key: &[u8], found: Vec<u8>) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut found = found;
+        loop {
+            match resolve(&self.directory, table, &found)? {
+                Resolved::InPlace => return Ok(Some(found)),
+                Resolved::Read(value) => return Ok(Some(value)),
+                Resolved::Missing => {}
+            }
+            // It was written once more meanwhile, or deleted.
+            match self.look_up(table, key)? {
+                None => return Ok(None),
+                Some(again) if again == found => {
+                    log::error!("store: what the index leads to is missing in the log");
+                    return Ok(None);
+                }
+                Some(again) => found = again,
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Where the log ends.
+    fn end(&self) -> Position {
+        self.tail.as_ref().map_or(Position::start_of(self.next), Segment::end)
     }
 }
 
 impl Engine for LogEngine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.look_up(table, key)? {
-            Some(value) => self.whole(table, value),
+            Some(found) => self.whole(table, key, found),
             None => Ok(None),
         }
     }
@@ -380,18 +420,12 @@ impl Engine for LogEngine {
             })?;
             let is_last = found.len() < VALUES_PER_LOOK;
             for (key, value) in found {
-                let value = match self.whole(table, value)? {
-                    // It was written once more meanwhile, or deleted.
-                    None => self.get(table, &key)?,
-                    value => value,
-                };
-                from.clone_from(&key);
-                match value {
-                    Some(value) if visit(&key, &value).is_break() => return Ok(()),
-                    Some(_) => {}
-                    None if self.look_up(table, &key)?.is_none() => {}
-                    None => log::error!("store: what the index leads to is missing in the log"),
+                if let Some(value) = self.whole(table, &key, value)?
+                    && visit(&key, &value).is_break()
+                {
+                    return Ok(());
                 }
+                from = key;
             }
             if is_last {
                 return Ok(());
@@ -404,10 +438,11 @@ impl Engine for LogEngine {
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let writer = writer.as_mut().ok_or_else(closed)?;
-        let mut record = mem::replace(&mut writer.record, Record::new());
-        let result = self.append(writer, &mut record, writes);
-        writer.record = record;
-        result
+        if self.unsettled().as_ref().map_or(0, Unsettled::len) > 4 * LOG_UNSETTLED_CHANGES_MAX {
+            // That fails again and again, or it would be done: more is not taken.
+            self.carry_over(writer)?;
+        }
+        self.append(writer, writes)
     }
 
     fn is_settled(&self) -> bool {
@@ -418,7 +453,7 @@ impl Engine for LogEngine {
         let mut writer = self.writer();
         let writer = writer.as_mut().ok_or_else(closed)?;
         let changes = self.unsettled().as_ref().map_or(0, Unsettled::len);
-        let full = writer.unsettled_bytes >= LOG_UNSETTLED_BYTES || changes >= LOG_UNSETTLED_CHANGES_MAX;
+        let full = writer.unsettled_bytes >= self.sizes.unsettled || changes >= LOG_UNSETTLED_CHANGES_MAX;
         if writer.unsettled_bytes == 0 || !(all || full) {
             return Ok(());
         }
@@ -430,94 +465,27 @@ impl Engine for LogEngine {
     fn reopen(&self) -> Result<(), StoreError> {
         let mut writer = self.writer();
         // Of what was refused nothing may be found again.
-        if let Some(open) = writer.as_mut() {
-            open.tail.cut()?;
+        if let Some(tail) = writer.as_mut().and_then(|writer| writer.tail.as_mut()) {
+            tail.cut()?;
         }
         *writer = None;
-        self.take_up(&mut writer, RedbEngine::reopen)
-    }
-}
-
-impl Unsettled {
-    fn len(&self) -> usize {
-        self.tables.values().map(Changes::len).sum()
-    }
-
-    pub(super) fn changes(&self, table: Table) -> Option<&Changes> {
-        self.tables.get(&table)
-    }
-
-    /// `at`: where the value begins in its segment.
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8], segment: u64, at: u64) {
-        let value = Reference::of(table, value, segment, at).unwrap_or_else(|| value.to_vec());
-        self.tables.entry(table).or_default().put(key.to_vec(), value);
-    }
-
-    fn delete_range(&mut self, table: Table, from: &[u8], to_inclusive: &[u8]) {
-        self.tables.entry(table).or_default().delete_range(from.to_vec(), to_inclusive.to_vec());
-    }
-}
-
-/// Reads what was committed from a position on. Returns it with the last segment, if there is one from there on.
-pub(super) fn replay(
-    directory: &Path,
-    position: Position,
-) -> Result<(Unsettled, Option<Segment>), StoreError> {
-    let mut unsettled = Unsettled::default();
-    let mut tail: Option<Segment> = None;
-    let mut expected = position.segment;
-    for (number, bytes) in
-        segments::list(directory)?.into_iter().filter(|(number, _)| *number >= position.segment)
-    {
-        let from =
-            if number == position.segment { position.offset } else { Position::start_of(number).offset };
-        let mut segment = Segment::open(directory, number)?;
-        let damages = segment.walk(from, &mut |entry| {
-            match entry {
-                Entry::Put { table, key, value, at } => unsettled.put(table, key, value, number, at),
-                Entry::DeleteRange { table, from, to_inclusive } => {
-                    unsettled.delete_range(table, from, to_inclusive)
+        // Whoever reads waits for it.
+        let loaded = self.change(|place| {
+            *place = None;
+            self.index.reopen()?;
+            let (loaded, unsettled) = match self.load() {
+                Err(error) if error.kind == StoreErrorKind::Damaged => {
+                    self.index.mend(&error)?;
+                    self.load()?
                 }
-            }
-            Ok(())
+                loaded => loaded?,
+            };
+            *place = Some(unsettled);
+            Ok::<_, StoreError>(loaded)
         })?;
-        segment.sync()?;
-        // Only at the very end may a record be cut off: none is begun before the one before it is on the disk.
-        let torn_before = tail.as_ref().is_some_and(Segment::is_torn);
-        let damages = damages + u64::from(torn_before || !segment.is_usable() || bytes < from);
-        let missing = number - expected;
-        if damages + missing > 0 {
-            log::error!(
-                "store: the log is damaged in or before {}: of what was committed last, something is lost",
-                segments::path(directory, number).display()
-            );
-        }
-        expected = number + 1;
-        tail = Some(segment);
+        *writer = Some(loaded);
+        Ok(())
     }
-    if tail.is_none() && position != Position::start_of(position.segment) {
-        let path = segments::path(directory, position.segment);
-        log::error!("store: a segment of the log is missing: {}", path.display());
-    }
-    Ok((unsettled, tail))
-}
-
-/// Where a value is.
-pub(super) enum Resolved {
-    /// It is what it says.
-    InPlace,
-    /// It was read from the log.
-    Read(Vec<u8>),
-    /// Its segment is gone, or too short.
-    Missing,
-}
-
-/// Reads the value to which one of the index leads.
-pub(super) fn resolve(directory: &Path, table: Table, value: &[u8]) -> Result<Resolved, StoreError> {
-    let Some(place) = Reference::parse(table, value) else { return Ok(Resolved::InPlace) };
-    let position = Position { segment: place.segment, offset: place.offset.into() };
-    let read = segments::read(directory, position, place.head, place.length)?;
-    Ok(read.map_or(Resolved::Missing, Resolved::Read))
 }
 
 fn closed() -> StoreError {

@@ -28,12 +28,14 @@ mod segments;
 mod snapshot;
 mod space;
 mod threads;
+mod unsettled;
+mod usage;
 
 pub use batch::{Applied, Failure, apply_batch};
 pub use committer::Committer;
 pub use engine::{Engine, Table, Visit, Write};
 pub use error::{OpenError, OpenErrorKind, PublishError, StoreError, StoreErrorKind};
-pub use log_engine::LogEngine;
+pub use log_engine::{LogEngine, LogSizes};
 pub use memory::MemoryEngine;
 pub use open::Store;
 pub use redb_engine::RedbEngine;

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    Engine, LogEngine, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle, Table,
+    Engine, LogEngine, LogSizes, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle,
+    Table, Write,
     beside::Beside,
     damaged_file::DamagedFile,
     limits::OPEN_CHECK_BYTES_MAX,
@@ -96,6 +97,8 @@ impl Store {
         now: u64,
     ) -> Result<(Self, Snapshot), LoadError> {
         let snapshot = Snapshot::load(&*engine, randomness, now)?;
+        // An older version, put back in place of this one, is to see the format before anything else.
+        engine.settle(true)?;
         Ok((Self { engine, clock: snapshot.clock, lock: None, space: None }, snapshot))
     }
 
@@ -134,7 +137,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn open_existing(path: &Path) -> Result<LogEngine, OpenError> {
+fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
     // Tells a file that may not be used from a disk that fails: the engine's errors do not.
     let usable = OpenOptions::new().read(true).write(true).open(path).and_then(|file| file.metadata());
     let bytes = usable.map_err(|error| OpenError::at(path, &error))?.len();
@@ -150,7 +153,7 @@ fn open_existing(path: &Path) -> Result<LogEngine, OpenError> {
             "the names or mailboxes cannot all be read",
         ));
     }
-    LogEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
+    RedbEngine::open(path).map_err(|error| OpenError::of_store(path, &error))
 }
 
 /// Whether the tables that a start reads are whole: all but messages and keys.
@@ -159,13 +162,34 @@ fn holds_whole(path: &Path) -> Result<bool, OpenError> {
     Ok(file.holds_whole(&SNAPSHOT_TABLES))
 }
 
-/// Opens the database and takes up its state.
+/// Opens index and log and takes up their state.
 fn take_up(path: &Path, randomness: [u8; 32], now: u64) -> Result<(Store, Snapshot), OpenError> {
-    let engine: Arc<dyn Engine> = Arc::new(open_existing(path)?);
-    let format =
-        engine.get(Table::Meta, records::META_FORMAT).map_err(|error| OpenError::of_store(path, &error))?;
-    if format.is_none() && path.parent().is_some_and(Beside::exists) {
-        return Err(OpenError::new(OpenErrorKind::Corrupted, path, "there is no relay's id in it"));
+    let of_store = |error| OpenError::of_store(path, &error);
+    let index = open_existing(path)?;
+    // Before the log is looked at: of a newer format, not even how it is opened is known.
+    let format = index.get(Table::Meta, records::META_FORMAT).map_err(of_store)?;
+    if let Some(Ok(format)) = format.as_deref().map(records::parse_u32)
+        && format > records::FORMAT
+    {
+        return Err(newer(path, format));
+    }
+    let engine: Arc<dyn Engine> =
+        Arc::new(LogEngine::over(index, path, LogSizes::default()).map_err(of_store)?);
+    let directory = path.parent().unwrap_or(Path::new("."));
+    match engine.get(Table::Meta, records::META_BOOT).map_err(of_store)? {
+        None if Beside::exists(directory) => {
+            return Err(OpenError::new(OpenErrorKind::Corrupted, path, "there is no relay's id in it"));
+        }
+        None => {}
+        Some(boot) => {
+            // Of a log that was damaged the last start's record may be missing. No two starts get the same number.
+            let beside = Beside::read(directory).map_or(0, |beside| beside.boot);
+            if records::parse_u32(&boot).is_ok_and(|boot| boot < beside) {
+                let (table, key, value) =
+                    (Table::Meta, records::META_BOOT.to_vec(), beside.to_be_bytes().to_vec());
+                engine.commit(&[Write::Put { table, key, value }]).map_err(of_store)?;
+            }
+        }
     }
     Store::over(engine, randomness, now).map_err(|error| match error {
         LoadError::NewerFormat(format) => newer(path, format),

@@ -90,18 +90,36 @@ impl RedbEngine {
         let open = |check| guarded(|| open(&self.path, check).map_err(database_error));
         let database = match open(check) {
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                if self.salvages.load(Ordering::Relaxed) >= SALVAGES_MAX {
-                    return Err(error);
-                }
-                let salvaged = salvage(&self.path)?;
-                self.salvages.fetch_add(1, Ordering::Relaxed);
-                log::error!("the store was damaged ({}): {salvaged}", error.detail);
+                self.salvage(&error)?;
                 open(check)?
             }
             opened => opened?,
         };
         self.damaged.store(false, Ordering::Relaxed);
         Ok(database)
+    }
+
+    /// Puts a whole file in place of the one that is there, which is closed.
+    fn salvage(&self, damage: &StoreError) -> Result<(), StoreError> {
+        if self.salvages.load(Ordering::Relaxed) >= SALVAGES_MAX {
+            return Err(damage.clone());
+        }
+        let salvaged = salvage(&self.path)?;
+        self.salvages.fetch_add(1, Ordering::Relaxed);
+        log::error!("the store was damaged ({}): {salvaged}", damage.detail);
+        Ok(())
+    }
+
+    /// Makes the file anew although it is whole itself: what belongs to it is damaged.
+    pub(super) fn mend(&self, damage: &StoreError) -> Result<(), StoreError> {
+        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        guarded(|| {
+            *guard = None;
+            Ok(())
+        })?;
+        self.salvage(damage)?;
+        *guard = Some(self.open_again()?);
+        Ok(())
     }
 
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {

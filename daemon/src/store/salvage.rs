@@ -24,11 +24,13 @@ use super::{
     beside::Beside,
     damaged_file::{Commit, DamagedFile, Header},
     limits::SALVAGE_COMMIT_BYTES,
-    log_engine::{self, Resolved, Unsettled},
+    log_engine,
     records::{
         self, BatchHead, META_BOOT, META_CLOCK, META_FORMAT, META_LOG, META_RELAY_ID, Reference, User,
     },
     segments::{self, Position},
+    unsettled::{Found, Resolved, Unsettled, resolve},
+    usage::Turnover,
 };
 
 /// What came of it, for the log.
@@ -40,6 +42,8 @@ pub(super) struct Salvaged {
     messages_before: Option<u64>,
     /// Names whose identity key or prekeys are gone.
     without_keys: HashSet<u32>,
+    /// What was committed last may be missing.
+    is_behind: bool,
     /// Where the damaged file is now.
     pub(super) set_aside: PathBuf,
 }
@@ -49,11 +53,12 @@ impl fmt::Display for Salvaged {
         let of = |before: Option<u64>| before.map_or("an unknown number of".to_owned(), |n| n.to_string());
         write!(
             f,
-            "saved {} of {} names and {} of {} messages; keys of {} names are lost; the damaged file is now {}",
+            "saved {} of {} names and {} of {} messages{}; keys of {} names are lost; the damaged file is now {}",
             self.names,
             of(self.names_before),
             self.messages,
             of(self.messages_before),
+            if self.is_behind { ", but for what was committed last" } else { "" },
             self.without_keys.len(),
             self.set_aside.display()
         )
@@ -110,6 +115,7 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
         return Err(error);
     }
     let mut salvaged = saving.finish()?;
+    salvaged.is_behind = source.as_ref().is_none_or(|source| !source.is_latest);
     salvaged.set_aside = set_aside(path)?;
     if source.is_none() {
         // What is in it can be found only with what the damaged file said.
@@ -175,6 +181,8 @@ struct Source<'a> {
     commit: Commit,
     log: PathBuf,
     unsettled: Unsettled,
+    /// Nothing that was committed is missing after the commit that was read: what was handed out is known.
+    is_latest: bool,
     /// Where the log ends.
     end: Position,
 }
@@ -182,22 +190,21 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn over(file: &'a DamagedFile, commit: Commit, log: &Path) -> Result<Self, StoreError> {
         let mut settled = None;
-        file.each(&commit, Table::Meta, &mut |key, value| {
+        let meta_is_whole = file.each(&commit, Table::Meta, &mut |key, value| {
             if key == META_LOG {
                 settled = records::parse_position(value).ok();
             }
         });
         // What came after it goes on from the commit in force, not from the one before.
-        let (mut unsettled, mut end) = (Unsettled::default(), None);
-        if let (Some(settled), true) = (settled, commit.in_force) {
-            let (newer, tail) = log_engine::replay(log, settled)?;
-            (unsettled, end) = (newer, tail.map(|tail| tail.end()));
+        let position = settled.filter(|_| commit.in_force);
+        let found = Found::read(log, position)?;
+        for number in &found.damaged {
+            segments::set_aside(log, *number)?;
         }
-        let end = match end {
-            Some(end) => end,
-            None => Position::start_of(segments::list(log)?.last().map_or(0, |(number, _)| *number) + 1),
-        };
-        Ok(Self { file, commit, log: log.to_owned(), unsettled, end })
+        // A database of before there was a log has no position.
+        let is_latest = commit.in_force && meta_is_whole && found.damaged.is_empty();
+        let end = found.end();
+        Ok(Self { file, commit, log: log.to_owned(), unsettled: found.unsettled, is_latest, end })
     }
 
     /// Calls `visit` with each record of a table that can be read, in the order of their keys. Returns whether all can be.
@@ -223,13 +230,13 @@ impl<'a> Source<'a> {
         scanned.is_ok() && whole
     }
 
-    /// A value as it was put. `None`: it cannot be read.
-    fn whole(&self, table: Table, value: &[u8]) -> Option<Vec<u8>> {
-        match log_engine::resolve(&self.log, table, value) {
-            Ok(Resolved::InPlace) => Some(value.to_vec()),
-            Ok(Resolved::Read(whole)) => Some(whole),
-            Ok(Resolved::Missing) | Err(_) => None,
-        }
+    /// A value as it was put. `None`: it is not there.
+    fn whole(&self, table: Table, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(match resolve(&self.log, table, value)? {
+            Resolved::InPlace => Some(value.to_vec()),
+            Resolved::Read(whole) => Some(whole),
+            Resolved::Missing => None,
+        })
     }
 }
 
@@ -241,8 +248,8 @@ struct Saving {
     bytes: usize,
     users: BTreeMap<u32, User>,
     mailboxes: BTreeMap<u32, StoredMailbox>,
-    /// Bytes of each segment of the log that are in use.
-    segments: BTreeMap<u64, u64>,
+    /// What of the log is in use.
+    turnover: Turnover,
     salvaged: Salvaged,
 }
 
@@ -254,7 +261,7 @@ impl Saving {
             bytes: 0,
             users: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
-            segments: BTreeMap::new(),
+            turnover: Turnover::default(),
             salvaged: Salvaged::default(),
         })
     }
@@ -278,7 +285,7 @@ impl Saving {
             self.salvaged.messages += mailbox.messages;
             self.put(Table::Mailboxes, &records::slot_key(slot), &records::emit_mailbox(&mailbox))?;
         }
-        for (number, live) in std::mem::take(&mut self.segments) {
+        for (number, live) in std::mem::take(&mut self.turnover).into_used() {
             self.put(Table::Segments, &number.to_be_bytes(), &live.to_be_bytes())?;
         }
         self.engine.commit(&std::mem::take(&mut self.writes))?;
@@ -375,8 +382,8 @@ impl Saving {
             signed.insert(slot);
             saving.put(Table::SignedPrekeys, key, value)
         })?;
-        // The commit before the one in force does not know what was handed out since.
-        let mut batches = Batches { in_force: source.commit.in_force, slot: None, found: BTreeMap::new() };
+        // Where something is missing of what was committed last, it is not known what was handed out.
+        let mut batches = Batches { is_latest: source.is_latest, slot: None, found: BTreeMap::new() };
         self.each_held(source, Table::PrekeyBatches, |saving, slot, key, value| {
             if batches.slot != Some(slot) {
                 batches.close(saving)?;
@@ -419,8 +426,8 @@ impl Saving {
             self.salvaged.messages_before = Some(before.values().map(|mailbox| mailbox.messages).sum());
         }
         self.each_held(source, Table::Chunks, |saving, slot, key, value| {
-            let chunk = source.whole(Table::Chunks, value).map(|whole| records::parse_chunk(key, &whole));
-            let Some(Ok(chunk)) = chunk else { return Ok(()) };
+            let whole = source.whole(Table::Chunks, value)?;
+            let Some(Ok(chunk)) = whole.map(|whole| records::parse_chunk(key, &whole)) else { return Ok(()) };
             let acked =
                 before.get(&slot).map_or(Sequence(chunk.first.0.saturating_sub(1)), |known| known.acked);
             let nothing = StoredMailbox { slot, acked, durable: acked, messages: 0, bytes: 0 };
@@ -432,7 +439,7 @@ impl Saving {
             mailbox.messages += u64::from(chunk.messages);
             mailbox.bytes += chunk.bytes.len() as u64;
             if let Some(place) = Reference::parse(Table::Chunks, value) {
-                *saving.segments.entry(place.segment).or_default() += u64::from(place.length);
+                saving.turnover.used(place.segment, place.length);
             }
             saving.put(Table::ChunkShares, key, &records::emit_chunk_shares(&chunk.bytes))?;
             saving.put(Table::Chunks, key, value)
@@ -451,7 +458,7 @@ impl Saving {
 
 /// The prekey batches of one name while they are gathered.
 struct Batches {
-    in_force: bool,
+    is_latest: bool,
     slot: Option<u32>,
     found: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -478,7 +485,7 @@ impl Batches {
             });
             // The head stays where it can, so that a batch that is published again is known.
             kept.push(head_key);
-            if is_whole && self.in_force {
+            if is_whole && self.is_latest {
                 kept.extend(keys);
             } else {
                 lost |= batch.used < batch.count;

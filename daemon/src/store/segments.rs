@@ -20,7 +20,7 @@ use super::{StoreError, StoreErrorKind, Table};
 
 /// Records begin at multiples of this, so that no page of a file is written twice.
 const BLOCK_BYTES: u64 = 4096;
-/// The first block of a segment: this, its number 8, its salt 16, a checksum of these 16, nothing.
+/// The first block of a segment, in each of its halves: this, its number 8, its salt 16, a checksum of these 16, nothing.
 const MAGIC: [u8; 8] = *b"e2e-log1";
 const SALT_BYTES: usize = 16;
 const FIELDS_BYTES: usize = 8 + 8 + SALT_BYTES;
@@ -199,7 +199,8 @@ pub(super) struct Segment {
     salt: Option<Salt>,
     /// Behind the last whole record.
     end: u64,
-    /// Something may lie behind `end` that was not committed.
+    /// Something may lie behind `end` that was not committed: a record that is being written or was not, or whatever a walk
+    /// found there.
     torn: bool,
 }
 
@@ -208,19 +209,22 @@ impl Segment {
     pub(super) fn create(directory: &Path, number: u64) -> Result<Self, StoreError> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(|error| StoreError::new(StoreErrorKind::Io, error.to_string()))?;
-        let mut block = [&MAGIC[..], &number.to_be_bytes(), &salt].concat();
-        block.extend(xxh3_128(&block).to_be_bytes());
-        block.resize(BLOCK_BYTES as usize, 0);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path(directory, number))?;
-        file.write_all_at(&block, 0)?;
-        file.sync_all()?;
-        File::open(directory)?.sync_all()?;
+        let mut half = [&MAGIC[..], &number.to_be_bytes(), &salt].concat();
+        half.extend(xxh3_128(&half).to_be_bytes());
+        half.resize(BLOCK_BYTES as usize / 2, 0);
+        let make = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(true).mode(0o600);
+            let file = options.open(path(directory, number))?;
+            file.write_all_at(&half.repeat(2), 0)?;
+            file.sync_all()?;
+            File::open(directory)?.sync_all()?;
+            Ok(file)
+        };
+        let file = make().inspect_err(|_: &io::Error| {
+            // On a full disk it would take room for nothing. If it stays, it is known for what it is.
+            let _ = remove(directory, number);
+        })?;
         let direct = open_direct(directory, number);
         Ok(Self { file, direct, number, salt: Some(salt), end: BLOCK_BYTES, torn: false })
     }
@@ -228,12 +232,15 @@ impl Segment {
     /// Opens one that is there. Nothing is believed of what lies in it before [`Segment::walk`].
     pub(super) fn open(directory: &Path, number: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path(directory, number))?;
-        let mut block = [0; FIELDS_BYTES + 16];
-        let salt = match file.read_exact_at(&mut block, 0) {
-            Ok(()) => salt_of(&block, number),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => return Err(error),
-        };
+        let mut salt = None;
+        for at in [0, BLOCK_BYTES / 2] {
+            let mut fields = [0; FIELDS_BYTES + 16];
+            match file.read_exact_at(&mut fields, at) {
+                Ok(()) => salt = salt.or(salt_of(&fields, number)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Err(error) => return Err(error),
+            }
+        }
         let direct = open_direct(directory, number);
         Ok(Self { file, direct, number, salt, end: BLOCK_BYTES, torn: false })
     }
@@ -250,6 +257,11 @@ impl Segment {
     /// Whether records can be written to it.
     pub(super) fn is_usable(&self) -> bool {
         self.salt.is_some()
+    }
+
+    /// Whether, with a file of so many bytes, it is one that was never begun.
+    pub(super) fn is_unfinished(&self, bytes: u64) -> bool {
+        !self.is_usable() && bytes <= BLOCK_BYTES
     }
 
     /// Writes a record behind the last one. When it returns `Ok`, it survives power loss; returns where it begins.
@@ -276,14 +288,16 @@ impl Segment {
         Ok(offset)
     }
 
-    /// Takes away what lies behind the last record.
-    pub(super) fn cut(&mut self) -> io::Result<()> {
-        if self.torn {
-            self.file.set_len(self.end)?;
-            self.file.sync_all()?;
-            self.torn = false;
+    /// Takes away what lies behind the last record, and returns how many bytes that were.
+    pub(super) fn cut(&mut self) -> io::Result<u64> {
+        if !self.torn {
+            return Ok(0);
         }
-        Ok(())
+        let bytes = self.file.metadata()?.len().saturating_sub(self.end);
+        self.file.set_len(self.end)?;
+        self.file.sync_all()?;
+        self.torn = false;
+        Ok(bytes)
     }
 
     /// Sees to it that what was read from it is on the disk: a process that was killed may not have come to that.
@@ -367,7 +381,11 @@ pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
 
 /// The segments that there are, with their bytes, oldest first. Makes the directory if it is missing.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, u64)>> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => {}
+        Ok(()) => File::open(directory.parent().unwrap_or(Path::new(".")))?.sync_all()?,
+    }
     let mut segments = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -406,6 +424,17 @@ pub(super) fn read(
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Gives a damaged segment a second name, under which nobody reads or removes it.
+pub(super) fn set_aside(directory: &Path, number: u64) -> io::Result<()> {
+    let path = path(directory, number);
+    match fs::hard_link(&path, path.with_extension("damaged")) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use e2e_protocol::ids::{Fingerprint, Modulus, Name, Sequence};
 use e2e_relayd::store::{
     Applied, Completion, Engine, LogEngine, MemoryEngine, PrekeyBatchRecord, RedbEngine, Request,
-    SignedPrekeyRecord, Store, StoreError, StoreErrorKind, Table, Visit, Write, apply_batch,
+    SignedPrekeyRecord, Store, StoreError, StoreErrorKind, StoreHandle, Table, Visit, Write, apply_batch,
 };
 
 pub(crate) const NOW: u64 = 1_700_000_000_000;
@@ -42,6 +42,17 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Asks a running store and waits for the answer.
+pub(crate) fn ask(handle: &mut StoreHandle, request: Request) -> Completion {
+    handle.submit(request);
+    loop {
+        match handle.try_completion() {
+            Some(completion) => return completion,
+            None => std::thread::yield_now(),
+        }
     }
 }
 
