@@ -129,7 +129,7 @@ pub(crate) fn stored(relay: &Relay, work: &Work) -> Figures {
     // Mailboxes hold 100,000 messages or 64 MiB; enough of them for what a fast disk takes.
     let frame_bytes = work.size as u64 + 64;
     let mailbox_messages = (64 * 1024 * 1024 / frame_bytes).min(100_000);
-    let mailboxes = (work.seconds * 1.2 * 600_000.0 / mailbox_messages as f64).ceil() as usize;
+    let mailboxes = (work.seconds * 1.2 * 2_000_000.0 / mailbox_messages as f64).ceil() as usize;
     let per_pair = mailboxes.div_ceil(work.pairs) + 1;
     let senders = (0..work.pairs).map(|pair| {
         let recipients =
