@@ -157,12 +157,11 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
                     + LIST * ENGINE_CACHE_BYTES,
             ),
         ),
-        // Once in memory, and once more while they are carried over.
         (
             "changes that are not in the store's index yet",
             bytes(
-                LIST * (LOG_UNSETTLED_CHANGES_MAX * UNSETTLED_CHANGE_BYTES
-                    + BATCH_REQUESTS_MAX * STORE_REQUEST_BYTES),
+                4 * LOG_UNSETTLED_CHANGES_MAX * UNSETTLED_CHANGE_BYTES
+                    + BATCH_REQUESTS_MAX * STORE_REQUEST_BYTES,
             ),
         ),
         ("acknowledgements for the store", bytes(limits.names_max * 3 * 64)),

@@ -6,6 +6,24 @@ use std::{collections::BTreeMap, ops::Bound, ops::ControlFlow};
 
 use super::{StoreError, Table, Visit, Write};
 
+/// One change, where it lies in memory.
+#[derive(Clone, Copy)]
+pub(super) enum Change<'a> {
+    /// Key and value.
+    Put(&'a [u8], &'a [u8]),
+    /// The lowest and the highest key to go.
+    DeleteRange(&'a [u8], &'a [u8]),
+}
+
+impl<'a> From<&'a Write> for Change<'a> {
+    fn from(write: &'a Write) -> Self {
+        match write {
+            Write::Put { key, value, .. } => Self::Put(key, value),
+            Write::DeleteRange { from, to_inclusive, .. } => Self::DeleteRange(from, to_inclusive),
+        }
+    }
+}
+
 /// A deletion takes what was put before out of `put`; a put after it stays. So the deletions can all be carried out first.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -56,23 +74,19 @@ impl Changes {
         self.gone.len() + self.put.len()
     }
 
-    /// The ranges that are gone, from and to, before anything is put.
-    pub(super) fn gone(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
-        self.gone.iter()
-    }
-
-    /// The keys that are put, and their values.
-    pub(super) fn puts(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
-        self.put.iter()
-    }
-
     /// Whether a key that is not put is deleted.
     pub(super) fn is_gone(&self, key: &[u8]) -> bool {
         let up_to_key = (Bound::Unbounded, Bound::Included(key));
         self.gone.range::<[u8], _>(up_to_key).next_back().is_some_and(|(_, to)| to.as_slice() >= key)
     }
 
-    /// The changes as writes, deletions first.
+    /// All changes, in an order in which they can be carried out: deletions first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Change<'_>> {
+        let gone = self.gone.iter().map(|(from, to)| Change::DeleteRange(from, to));
+        gone.chain(self.put.iter().map(|(key, value)| Change::Put(key, value)))
+    }
+
+    /// The same as writes.
     pub(super) fn into_writes(self, table: Table) -> impl Iterator<Item = Write> {
         let gone = self.gone.into_iter().map(move |(from, to_inclusive)| Write::DeleteRange {
             table,

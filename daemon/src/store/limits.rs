@@ -42,7 +42,7 @@ pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Memory that the engine may use to keep pages, in bytes. Beyond it pages are written early, and read again. All of it stays
 /// in use once it was; twice as much stored no more messages.
-pub const ENGINE_CACHE_BYTES: usize = 2 * 1024 * 1024;
+pub const ENGINE_CACHE_BYTES: usize = 1024 * 1024;
 
 /// A segment of the log that is as long gets no further record, bytes.
 pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -51,7 +51,7 @@ pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 pub const LOG_UNSETTLED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The same, for changes to keys. A batch may come on top.
-pub const LOG_UNSETTLED_CHANGES_MAX: usize = 4096;
+pub const LOG_UNSETTLED_CHANGES_MAX: usize = 1024;
 
 /// What was committed is settled after this wait, if there was not too much before.
 pub const LOG_UNSETTLED_WAIT: Duration = Duration::from_secs(5);

@@ -17,6 +17,7 @@ use std::{
 
 use super::{
     Engine, RedbEngine, StoreError, StoreErrorKind, Table, Visit, Write,
+    changes::{Change, Changes},
     limits::{
         LOG_COMPACTED_PER_SETTLE, LOG_RECORD_BYTES_KEPT, LOG_SEGMENT_BYTES, LOG_UNSETTLED_BYTES,
         LOG_UNSETTLED_CHANGES_MAX, LOG_UNUSED_BYTES, SALVAGE_COMMIT_BYTES,
@@ -175,7 +176,10 @@ impl LogEngine {
     /// Carries out in the index what is unsettled, and removes segments that nothing needs any more.
     fn carry_over(&self, writer: &mut Writer) -> Result<(), StoreError> {
         let end = writer.end();
-        let (mut writes, turnover) = self.unsettled_writes()?;
+        let guard = self.unsettled();
+        let unsettled = guard.as_ref().ok_or_else(closed)?;
+        let turnover = self.turnover(unsettled)?;
+        let mut writes = Vec::new();
         let mut usage = writer.usage.clone();
         usage.set_bytes(end.segment, end.offset);
         let mut changed = usage.turn_over(&turnover);
@@ -190,7 +194,11 @@ impl LogEngine {
         }
         let (table, key, value) = (Table::Meta, META_LOG.to_vec(), records::emit_position(end));
         writes.push(Write::Put { table, key, value });
-        self.index.commit(&writes)?;
+        self.index.commit_with(|table| {
+            let changes = unsettled.changes(table).into_iter().flat_map(Changes::iter);
+            changes.chain(writes.iter().filter(move |write| write.table() == table).map(Change::from))
+        })?;
+        drop(guard);
         // Only now does nothing lead to them, whenever the power fails.
         for number in unused {
             self.remove(&mut usage, number);
@@ -200,40 +208,34 @@ impl LogEngine {
         Ok(())
     }
 
-    /// What is unsettled as writes to the index, and what that brings into use in the log and takes out of it.
-    fn unsettled_writes(&self) -> Result<(Vec<Write>, Turnover), StoreError> {
-        let (mut writes, mut turnover) = (Vec::new(), Turnover::default());
-        let unsettled = self.unsettled();
-        for (table, changes) in unsettled.as_ref().ok_or_else(closed)?.tables() {
+    /// What these changes bring into use in the log and take out of it.
+    fn turnover(&self, unsettled: &Unsettled) -> Result<Turnover, StoreError> {
+        let mut turnover = Turnover::default();
+        for (table, changes) in unsettled.tables().filter(|(table, _)| table.head_bytes().is_some()) {
             let mut free = |value: &[u8]| {
                 if let Some(place) = Reference::parse(table, value) {
                     turnover.freed(place.segment, place.length);
                 }
             };
-            if table.head_bytes().is_some() {
-                for (from, to) in changes.gone() {
-                    self.index.scan(table, from, to, &mut |_, value| {
+            for change in changes.iter() {
+                match change {
+                    Change::DeleteRange(from, to) => self.index.scan(table, from, to, &mut |_, value| {
                         free(value);
                         ControlFlow::Continue(())
-                    })?;
-                }
-                for (key, _) in changes.puts().filter(|(key, _)| !changes.is_gone(key)) {
-                    if let Some(before) = self.index.get(table, key)? {
-                        free(&before);
-                    }
+                    })?,
+                    Change::Put(key, _) if changes.is_gone(key) => {}
+                    Change::Put(key, _) => self.index.get(table, key)?.iter().for_each(|before| free(before)),
                 }
             }
-            for (from, to) in changes.gone() {
-                writes.push(Write::DeleteRange { table, from: from.clone(), to_inclusive: to.clone() });
-            }
-            for (key, value) in changes.puts() {
-                if let Some(place) = Reference::parse(table, value) {
+            for change in changes.iter() {
+                if let Change::Put(_, value) = change
+                    && let Some(place) = Reference::parse(table, value)
+                {
                     turnover.used(place.segment, place.length);
                 }
-                writes.push(Write::Put { table, key: key.clone(), value: value.clone() });
             }
         }
-        Ok((writes, turnover))
+        Ok(turnover)
     }
 
     /// Writes what is left in some sparse segments once more, if too much of the log is unused. Everything is settled.

@@ -20,6 +20,7 @@ use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
 
 use super::{
     Engine, StoreError, StoreErrorKind, Table, Visit, Write,
+    changes::Change,
     limits::{ENGINE_CACHE_BYTES, OPEN_CHECK_BYTES_MAX, SALVAGES_MAX},
     salvage::salvage,
 };
@@ -155,7 +156,7 @@ impl Engine for RedbEngine {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        self.noted(guarded(|| self.try_commit(writes)))
+        self.commit_with(|table| writes.iter().filter(move |write| write.table() == table).map(Change::from))
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -204,7 +205,18 @@ impl RedbEngine {
         Ok(())
     }
 
-    fn try_commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+    /// Carries out all changes that `of_table` gives for each table, in their order, or none.
+    pub(super) fn commit_with<'a, I: Iterator<Item = Change<'a>>>(
+        &self,
+        of_table: impl Fn(Table) -> I,
+    ) -> Result<(), StoreError> {
+        self.noted(guarded(|| self.try_commit(of_table)))
+    }
+
+    fn try_commit<'a, I: Iterator<Item = Change<'a>>>(
+        &self,
+        of_table: impl Fn(Table) -> I,
+    ) -> Result<(), StoreError> {
         let guard = self.database();
         let mut transaction = open_database(guard.as_ref())?.begin_write().map_err(error)?;
         // Recovery after a kill or a power cut then takes a millisecond, whatever is stored: without it the
@@ -212,22 +224,21 @@ impl RedbEngine {
         transaction.set_quick_repair(true);
         // Within a table the writes keep their order; between tables it makes no difference.
         for table in Table::ALL {
-            let mut of_table = writes.iter().filter(|write| write.table() == table).peekable();
-            if of_table.peek().is_none() {
+            let mut changes = of_table(table).peekable();
+            if changes.peek().is_none() {
                 continue;
             }
             let mut table = transaction.open_table(definition(table)).map_err(error)?;
-            for write in of_table {
-                match write {
-                    Write::Put { key, value, .. } => {
-                        table.insert(key.as_slice(), value.as_slice()).map_err(error)?;
+            for change in changes {
+                match change {
+                    Change::Put(key, value) => {
+                        table.insert(key, value).map_err(error)?;
                     }
-                    Write::DeleteRange { from, to_inclusive, .. } if from == to_inclusive => {
-                        table.remove(from.as_slice()).map_err(error)?;
+                    Change::DeleteRange(from, to) if from == to => {
+                        table.remove(from).map_err(error)?;
                     }
-                    Write::DeleteRange { from, to_inclusive, .. } => {
-                        let range = from.as_slice()..=to_inclusive.as_slice();
-                        table.retain_in(range, |_, _| false).map_err(error)?;
+                    Change::DeleteRange(from, to) => {
+                        table.retain_in(from..=to, |_, _| false).map_err(error)?;
                     }
                 }
             }
