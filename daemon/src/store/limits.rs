@@ -40,7 +40,7 @@ pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to reopen the engine.
 pub const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Memory that the engine may use to keep pages, in bytes. Beyond it pages are written early, and read again. All of it stays
+/// Memory that the index may use to keep pages, in bytes. Beyond it pages are written early, and read again. All of it stays
 /// in use once it was; twice as much stored no more messages.
 pub const ENGINE_CACHE_BYTES: usize = 1024 * 1024;
 

@@ -194,9 +194,9 @@ impl LogEngine {
         }
         let (table, key, value) = (Table::Meta, META_LOG.to_vec(), records::emit_position(end));
         writes.push(Write::Put { table, key, value });
-        self.index.commit_with(|table| {
-            let changes = unsettled.changes(table).into_iter().flat_map(Changes::iter);
-            changes.chain(writes.iter().filter(move |write| write.table() == table).map(Change::from))
+        self.index.commit_with(&|table, take| {
+            unsettled.changes(table).into_iter().flat_map(Changes::iter).try_for_each(&mut *take)?;
+            writes.iter().filter(|write| write.table() == table).try_for_each(|write| take(write.into()))
         })?;
         drop(guard);
         // Only now does nothing lead to them, whenever the power fails.

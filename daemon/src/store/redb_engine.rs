@@ -27,6 +27,10 @@ use super::{
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
+/// What is called with a table, and with what takes each of its changes.
+type EachChange<'a> = &'a dyn Fn(Table, TakeChange<'_>) -> Result<(), StoreError>;
+type TakeChange<'a> = &'a mut dyn FnMut(Change<'_>) -> Result<(), StoreError>;
+
 fn definition(table: Table) -> Definition {
     Definition::new(table.name())
 }
@@ -156,7 +160,9 @@ impl Engine for RedbEngine {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
-        self.commit_with(|table| writes.iter().filter(move |write| write.table() == table).map(Change::from))
+        self.commit_with(&|table, take| {
+            writes.iter().filter(|write| write.table() == table).try_for_each(|write| take(write.into()))
+        })
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -205,18 +211,12 @@ impl RedbEngine {
         Ok(())
     }
 
-    /// Carries out all changes that `of_table` gives for each table, in their order, or none.
-    pub(super) fn commit_with<'a, I: Iterator<Item = Change<'a>>>(
-        &self,
-        of_table: impl Fn(Table) -> I,
-    ) -> Result<(), StoreError> {
-        self.noted(guarded(|| self.try_commit(of_table)))
+    /// Carries out all changes that `each` gives for each table, in their order, or none.
+    pub(super) fn commit_with(&self, each: EachChange<'_>) -> Result<(), StoreError> {
+        self.noted(guarded(|| self.try_commit(each)))
     }
 
-    fn try_commit<'a, I: Iterator<Item = Change<'a>>>(
-        &self,
-        of_table: impl Fn(Table) -> I,
-    ) -> Result<(), StoreError> {
+    fn try_commit(&self, each: EachChange<'_>) -> Result<(), StoreError> {
         let guard = self.database();
         let mut transaction = open_database(guard.as_ref())?.begin_write().map_err(error)?;
         // Recovery after a kill or a power cut then takes a millisecond, whatever is stored: without it the
@@ -224,24 +224,21 @@ impl RedbEngine {
         transaction.set_quick_repair(true);
         // Within a table the writes keep their order; between tables it makes no difference.
         for table in Table::ALL {
-            let mut changes = of_table(table).peekable();
-            if changes.peek().is_none() {
-                continue;
-            }
-            let mut table = transaction.open_table(definition(table)).map_err(error)?;
-            for change in changes {
+            let mut opened = None;
+            each(table, &mut |change| {
+                let table = match &mut opened {
+                    Some(table) => table,
+                    None => opened.insert(transaction.open_table(definition(table)).map_err(error)?),
+                };
                 match change {
-                    Change::Put(key, value) => {
-                        table.insert(key, value).map_err(error)?;
-                    }
-                    Change::DeleteRange(from, to) if from == to => {
-                        table.remove(from).map_err(error)?;
-                    }
+                    Change::Put(key, value) => drop(table.insert(key, value).map_err(error)?),
+                    Change::DeleteRange(from, to) if from == to => drop(table.remove(from).map_err(error)?),
                     Change::DeleteRange(from, to) => {
                         table.retain_in(from..=to, |_, _| false).map_err(error)?;
                     }
                 }
-            }
+                Ok(())
+            })?;
         }
         transaction.commit().map_err(error)
     }
