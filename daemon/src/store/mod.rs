@@ -5,6 +5,8 @@
 //!
 //! - `request`: what can be asked and what is answered. Start here.
 //! - `engine`: the narrow interface to the library that keeps the bytes, so that another can take its place.
+//! - `log_engine`: the engine on a disk. A log (`segments`), what of it is not in the index yet (`unsettled`), how much of it is
+//!   in use (`usage`), and the index (`redb_engine`).
 //! - docs/store.md: what lies on the disk, byte by byte, and the measurement that chose the engine.
 
 mod batch;
