@@ -33,6 +33,7 @@ use crate::partials::{Partial, Partials};
 use crate::proxy::Network;
 use crate::reason::Reason;
 use crate::store::StoreHandle;
+use crate::supervisor::Supervisor;
 use crate::text::Text;
 
 /// Slices of one vectored write.
@@ -100,6 +101,7 @@ pub struct EventLoop {
     texts: [usize; 2],
     /// Sockets whose last words are on their way, and until when they are kept.
     parting: VecDeque<(u64, TcpStream)>,
+    supervisor: Option<Supervisor>,
     core: Core,
     clock: Clock,
 }
@@ -140,6 +142,7 @@ impl EventLoop {
             debuggers: Vec::new(),
             texts: [0; 2],
             parting: VecDeque::new(),
+            supervisor: None,
             core,
             clock,
         })
@@ -149,6 +152,12 @@ impl EventLoop {
     #[must_use]
     pub fn trusting(self, proxies: Vec<Network>, debuggers: Vec<Network>) -> Self {
         Self { proxies, debuggers, ..self }
+    }
+
+    /// Tells a service manager how it goes.
+    #[must_use]
+    pub fn supervised(self, supervisor: Option<Supervisor>) -> Self {
+        Self { supervisor, ..self }
     }
 
     /// What wakes the loop from another thread.
@@ -165,6 +174,9 @@ impl EventLoop {
     /// Only if the poll itself fails.
     pub fn run(&mut self, store: &mut StoreHandle) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.ready();
+        }
         while !self.core.is_stopped() {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -173,6 +185,12 @@ impl EventLoop {
             }
             let now = self.clock.now();
             self.core.begin_turn(now);
+            if let Some(supervisor) = &mut self.supervisor {
+                supervisor.tick(now.monotonic_ms, || {
+                    let (names, connections, _) = self.core.counts();
+                    format!("{connections} connections, {names} names")
+                });
+            }
             for event in &events {
                 match event.token() {
                     TOKEN_WAKER => {}
@@ -212,7 +230,9 @@ impl EventLoop {
         }
         let accept_ms = self.accepting.then_some(self.accept_after_ms);
         let part_ms = self.parting.front().map(|(end_ms, _)| *end_ms);
-        let at_ms = [self.core.next_deadline_ms(), accept_ms, part_ms].into_iter().flatten().min()?;
+        let tick_ms = self.supervisor.as_ref().map(Supervisor::next_ms);
+        let at_ms =
+            [self.core.next_deadline_ms(), accept_ms, part_ms, tick_ms].into_iter().flatten().min()?;
         let now_ms = self.clock.now().monotonic_ms;
         // One more, so that the deadline has passed when the poll returns.
         let wait_ms = if at_ms > now_ms { at_ms - now_ms + 1 } else { 0 };
@@ -240,6 +260,9 @@ impl EventLoop {
         let mut bytes = [0; 16];
         while matches!(self.signals.read(&mut bytes), Ok(count) if count > 0) {
             log::info!("stopping");
+            if let Some(supervisor) = &mut self.supervisor {
+                supervisor.stopping();
+            }
             self.core.handle_stop();
         }
     }

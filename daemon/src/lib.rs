@@ -16,4 +16,5 @@ mod partials;
 pub mod proxy;
 pub mod reason;
 pub mod store;
+pub mod supervisor;
 pub mod text;

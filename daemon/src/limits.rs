@@ -226,6 +226,8 @@ constants! {
     pub const ACCEPTS_PER_TURN: usize = 8;
     /// How long accepting pauses when the system has no more file descriptors.
     pub const ACCEPT_PAUSE_MS: u64 = 1_000;
+    /// So often the service manager is told what the relay is busy with, if that changed.
+    pub const STATUS_MS: u64 = 5_000;
     /// Bytes that are read of a connection that has just had something to say, if few others have. The rest waits behind
     /// those of others.
     pub const FIRST_READ_BYTES_MAX: usize = 128 * 1024;

@@ -13,9 +13,11 @@ use std::{fs, io};
 use e2e_relayd::clock::{Clock, system_ms};
 use e2e_relayd::core::{Core, Policy};
 use e2e_relayd::event_loop::EventLoop;
-use e2e_relayd::listen::listen;
+use e2e_relayd::limits::LISTENERS_MAX;
+use e2e_relayd::listen::{listen, passed};
 use e2e_relayd::options::{Command, Options};
 use e2e_relayd::store::{OpenErrorKind, Store};
+use e2e_relayd::supervisor::Supervisor;
 use mio::net::TcpListener;
 
 /// Exit codes, as in sysexits.h.
@@ -113,7 +115,8 @@ fn run(options: &Options) -> Result<(), Failure> {
     let core = Core::new(options.limits.clone(), policy, &snapshot, seed);
     drop(snapshot);
     let event_loop = EventLoop::new(core, clock, listeners, signals).map_err(io_failure)?;
-    let mut event_loop = event_loop.trusting(options.proxies.clone(), options.debuggers.clone());
+    let event_loop = event_loop.trusting(options.proxies.clone(), options.debuggers.clone());
+    let mut event_loop = event_loop.supervised(Supervisor::from_environment());
     let waker = event_loop.waker().map_err(io_failure)?;
     let notify = move || {
         if let Err(error) = waker.wake() {
@@ -170,7 +173,15 @@ fn read_tokens(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
 }
 
 fn bind(options: &Options) -> Result<Vec<TcpListener>, Failure> {
-    let mut listeners = Vec::new();
+    let mut listeners = passed().map_err(|error| {
+        Failure::new(exit::UNAVAILABLE, format!("a socket that was passed here: {error}"))
+    })?;
+    if !listeners.is_empty() && !options.listen_is_explicit {
+        return Ok(listeners);
+    }
+    if listeners.len() + options.listen.len() > LISTENERS_MAX {
+        return Err(Failure::new(exit::USAGE, format!("{LISTENERS_MAX} addresses at most")));
+    }
     for address in &options.listen {
         match listen(*address) {
             Ok(listener) => listeners.push(listener),

@@ -54,7 +54,7 @@ fn flags() -> getopts::Options {
     flags.optmulti(
         "l",
         "listen",
-        "listen here; may be repeated; port 0 lets the system choose (default: 0.0.0.0:5001 and [::]:5001)",
+        "listen here; may be repeated; port 0 lets the system choose (default: the sockets that systemd passes, else 0.0.0.0:5001 and [::]:5001)",
         "ADDR:PORT",
     );
     flags.optopt(
