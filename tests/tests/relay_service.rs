@@ -18,12 +18,17 @@ use e2e_tests::raw::Raw;
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a program as a service manager does that wants to hear from it each 300 ms.
-fn supervised(notify: &Path) -> Command {
+/// Starts a relay as a service manager does that wants to hear from it each 300 ms, and waits until it is ready.
+fn supervised(directory: &Directory) -> (Relay, UnixDatagram, PathBuf) {
+    let notify = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", "WATCHDOG_USEC=300000 WATCHDOG_PID=$$ exec \"$0\" \"$@\""]).arg(binary("e2e-relayd"));
-    command.env("NOTIFY_SOCKET", notify);
-    command
+    command.env("NOTIFY_SOCKET", &notify);
+    let relay = Relay::start_with(command, &directory.path().join("state"), &[]);
+    hears(&socket, "READY=1");
+    (relay, socket, notify)
 }
 
 /// Waits for a message with this line in it.
@@ -41,11 +46,7 @@ fn hears(socket: &UnixDatagram, line: &str) {
 #[test]
 fn tells_that_it_is_ready_alive_busy_and_stops() {
     let directory = Directory::new();
-    let path = directory.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut relay = Relay::start_with(supervised(&path), &directory.path().join("state"), &[]);
-    hears(&socket, "READY=1");
+    let (mut relay, socket, _) = supervised(&directory);
     for _ in 0..3 {
         hears(&socket, "WATCHDOG=1");
     }
@@ -59,11 +60,7 @@ fn tells_that_it_is_ready_alive_busy_and_stops() {
 #[test]
 fn goes_on_where_nobody_listens_to_it_any_more() {
     let directory = Directory::new();
-    let path = directory.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut relay = Relay::start_with(supervised(&path), &directory.path().join("state"), &[]);
-    hears(&socket, "READY=1");
+    let (mut relay, socket, path) = supervised(&directory);
     drop(socket);
     fs::remove_file(&path).unwrap();
     let (mut alice, _) = Raw::login(relay.address(), "alice", Purpose::Register, Receive::No);

@@ -1,6 +1,6 @@
 //! The files of the log: what was committed, record behind record, each recognisable as whole.
 //!
-//! This file owns their bytes (docs/store.md, "The log"), and what a torn record and a damaged one look like. It must not
+//! This file owns their bytes (docs/store.md, "Byte map"), and what a torn record and a damaged one look like. It must not
 //! know what the writes mean or which of them are still needed: `log_engine`.
 //!
 //! What lies in a record was in part made up by whoever sent a message, so that a record is told by a seal over a salt
