@@ -8,30 +8,35 @@
 //! answers; let the core end its turn; do what it says. Sockets are registered once, edge-triggered,
 //! for both directions, so a connection that has more to read than its budget is kept in mind.
 
+mod accept;
 mod entry;
+mod reconfigure;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use e2e_protocol::wire::{Frame, Parsed};
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::address::AddressKey;
 use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
 use crate::limits::{
-    ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENTS_PER_TURN, FIRST_READ_BYTES_MAX, FIRST_READ_BYTES_MIN,
-    FIRST_READ_BYTES_SHARED, FURTHER_READ_BYTES, FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX,
-    NEWCOMERS_PER_TURN, PARTING_MAX, PARTING_MS, READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
+    EVENTS_PER_TURN, FIRST_READ_BYTES_MAX, FIRST_READ_BYTES_MIN, FIRST_READ_BYTES_SHARED, FURTHER_READ_BYTES,
+    FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX, NEWCOMERS_PER_TURN, PARTING_MAX, PARTING_MS,
+    READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
 };
+use crate::listen::Listeners;
 use crate::partials::{Partial, Partials};
 use crate::proxy::Network;
 use crate::reason::Reason;
+use crate::reload::{Read as ReadConfiguration, Reloader};
+use crate::settings::Settings;
 use crate::store::StoreHandle;
 use crate::supervisor::Supervisor;
 use crate::text::Text;
@@ -41,8 +46,9 @@ const SLICES: usize = 16;
 
 const TOKEN_WAKER: Token = Token(usize::MAX - 1);
 const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
+const TOKEN_RELOAD: Token = Token(usize::MAX - 3);
 /// Listeners have the tokens from here on, downwards.
-const TOKEN_LISTENER_LAST: usize = usize::MAX - 3;
+const TOKEN_LISTENER_LAST: usize = usize::MAX - 4;
 
 /// One connection's socket.
 #[derive(Debug)]
@@ -79,7 +85,8 @@ pub(crate) const SOCKET_BYTES: usize = size_of::<Option<Socket>>();
 #[derive(Debug)]
 pub struct EventLoop {
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    waker: Arc<Waker>,
+    listeners: Listeners,
     signals: UnixStream,
     sockets: Vec<Option<Socket>>,
     /// Sockets that have something new to read, and those that had more than was read at once: these wait for those.
@@ -102,6 +109,8 @@ pub struct EventLoop {
     /// Sockets whose last words are on their way, and until when they are kept.
     parting: VecDeque<(u64, TcpStream)>,
     supervisor: Option<Supervisor>,
+    /// The settings that it runs with, how they are read again, and who says that they should be.
+    reloader: Option<(Box<Settings>, Reloader, UnixStream)>,
     core: Core,
     clock: Clock,
 }
@@ -114,19 +123,19 @@ impl EventLoop {
     pub fn new(
         core: Core,
         clock: Clock,
-        mut listeners: Vec<TcpListener>,
+        listeners: impl Into<Listeners>,
         signals: StdUnixStream,
     ) -> io::Result<Self> {
+        let listeners = listeners.into();
         debug_assert!(listeners.len() <= LISTENERS_MAX, "the command line takes no more");
         let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
         signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(signals);
         poll.registry().register(&mut signals, TOKEN_SIGNAL, Interest::READABLE)?;
-        for (index, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(TOKEN_LISTENER_LAST - index), Interest::READABLE)?;
-        }
-        Ok(Self {
+        let mut event_loop = Self {
             poll,
+            waker,
             listeners,
             signals,
             sockets: Vec::new(),
@@ -143,9 +152,12 @@ impl EventLoop {
             texts: [0; 2],
             parting: VecDeque::new(),
             supervisor: None,
+            reloader: None,
             core,
             clock,
-        })
+        };
+        event_loop.register_listeners()?;
+        Ok(event_loop)
     }
 
     /// Trusts these proxies to say for whom they speak, and people at these addresses with STAT and HEX.
@@ -160,12 +172,27 @@ impl EventLoop {
         Self { supervisor, ..self }
     }
 
-    /// What wakes the loop from another thread.
+    /// Reads the configuration again when a byte comes from `signals`.
     ///
     /// # Errors
-    /// If the system has no more of them.
-    pub fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.poll.registry(), TOKEN_WAKER)
+    /// If the system refuses.
+    pub fn reloading(
+        mut self,
+        running: Settings,
+        read: Arc<ReadConfiguration>,
+        signals: StdUnixStream,
+    ) -> io::Result<Self> {
+        signals.set_nonblocking(true)?;
+        let mut signals = UnixStream::from_std(signals);
+        self.poll.registry().register(&mut signals, TOKEN_RELOAD, Interest::READABLE)?;
+        self.reloader = Some((Box::new(running), Reloader::new(read), signals));
+        Ok(self)
+    }
+
+    /// What wakes the loop from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// Runs until it was told to stop and has stopped cleanly.
@@ -195,6 +222,7 @@ impl EventLoop {
                 match event.token() {
                     TOKEN_WAKER => {}
                     TOKEN_SIGNAL => self.take_signals(),
+                    TOKEN_RELOAD => self.take_reloads(),
                     Token(index) if TOKEN_LISTENER_LAST - index < LISTENERS_MAX => self.accepting = true,
                     Token(index) => self.note(index, event),
                 }
@@ -202,6 +230,7 @@ impl EventLoop {
             while self.parting.front().is_some_and(|(end_ms, _)| *end_ms <= now.monotonic_ms) {
                 self.parting.pop_front();
             }
+            self.reconfigure();
             self.accept(now.monotonic_ms);
             self.read_ready();
             store.observe_clock(now.relay_ms);
@@ -263,72 +292,15 @@ impl EventLoop {
             if let Some(supervisor) = &mut self.supervisor {
                 supervisor.stopping();
             }
-            self.core.handle_stop();
+            self.stop();
         }
     }
 
-    fn accept(&mut self, now_ms: u64) {
-        if !self.accepting || now_ms < self.accept_after_ms {
-            return;
-        }
-        // One of each listener after the other, so that a flood at one leaves the others their share.
-        for _ in 0..ACCEPTS_PER_TURN {
-            let mut is_done = true;
-            for index in 0..self.listeners.len() {
-                let accepted = self.listeners.get(index).map(TcpListener::accept);
-                match accepted {
-                    Some(Ok((stream, peer))) => {
-                        is_done = false;
-                        if let Err(error) = self.open(stream, peer) {
-                            log::debug!("cannot set up a connection: {error}");
-                        }
-                    }
-                    // The peer was gone before it was accepted.
-                    Some(Err(error)) if error.kind() == ErrorKind::ConnectionAborted => is_done = false,
-                    Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
-                        log::warn!("cannot accept a connection: {error}");
-                        self.accept_after_ms = now_ms + ACCEPT_PAUSE_MS;
-                        return;
-                    }
-                    _ => {}
-                }
-            }
-            if is_done {
-                self.accepting = false;
-                return;
-            }
-        }
-    }
-
-    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let is_proxy = self.proxies.iter().any(|proxies| proxies.contains(peer.ip()));
-        let address = if is_proxy { AddressKey::Behind } else { AddressKey::from(peer.ip()) };
-        let id = self.core.handle_opened(address);
-        let index = id.index as usize;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
-            self.core.handle_lost(id);
-            return Err(error);
-        }
-        if self.sockets.len() <= index {
-            self.sockets.resize_with(index + 1, || None);
-        }
-        if let Some(place) = self.sockets.get_mut(index) {
-            log::debug!("connection {index} from {peer}");
-            *place = Some(Socket {
-                id,
-                stream,
-                partial: Partial::default(),
-                speaks: if is_proxy { Speaks::Proxy } else { Speaks::Nothing(None) },
-                readable: true,
-                ended: false,
-                blocked: false,
-                queued: true,
-            });
-            self.newcomers.push_back(id);
-        }
-        Ok(())
+    /// Nobody else is let in; those who are here are sent away once what they left is stored.
+    fn stop(&mut self) {
+        self.deregister_listeners();
+        self.listeners = Listeners::default();
+        self.core.handle_stop();
     }
 
     fn close(&mut self, id: ConnId, reason: Reason) {

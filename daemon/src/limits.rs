@@ -6,6 +6,8 @@
 
 use e2e_protocol::limits::{FRAME_BYTES_MAX, KEEPALIVE_SECONDS};
 
+use crate::store::limits::BATCH_BYTES_MAX;
+
 /// One limit, for people: its name, its value, and what happens there, line by line.
 pub type Described = (&'static str, u64, &'static [&'static str]);
 
@@ -36,7 +38,9 @@ macro_rules! limits {
             /// A sentence that says what is wrong: there is no such limit, or it can't be so much, or zero.
             pub fn set(&mut self, name: &str, value: u64) -> Result<(), String> {
                 match name {
-                    _ if value == 0 => return Err(format!("{name} must be more than zero")),
+                    $(stringify!($name) if !(1..=LIMIT_VALUE_MAX).contains(&value) => {
+                        return Err(format!("{name} is from 1 to {LIMIT_VALUE_MAX}, not {value}"));
+                    })+
                     $(stringify!($name) => {
                         self.$name = value.try_into().map_err(|_| format!("{name} can't be {value}"))?;
                     })+
@@ -177,6 +181,40 @@ limits! {
     stop_ms: u64 = 10_000;
 }
 
+impl Limits {
+    /// Whether the relay can work with them: what holds messages holds the largest at least, and what is stored at once fits
+    /// into one commit.
+    ///
+    /// # Errors
+    /// The name of one that it can't work with, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let least = FRAME_BYTES_MAX.quantity();
+        let holding = [
+            ("output_bytes_max", self.output_bytes_max.quantity()),
+            ("output_bytes_in_all_max", self.output_bytes_in_all_max.quantity()),
+            ("ring_bytes_max", self.ring_bytes_max.quantity()),
+            ("ring_bytes_per_mailbox", self.ring_bytes_per_mailbox),
+            ("mailbox_bytes_max", self.mailbox_bytes_max),
+            ("share_bytes_max", self.share_bytes_max),
+            ("sender_bytes_max", self.sender_bytes_max),
+            ("store_in_flight_bytes_max", self.store_in_flight_bytes_max.quantity()),
+            ("append_bytes_max", self.append_bytes_max.quantity()),
+            ("replay_bytes", self.replay_bytes.quantity()),
+            ("replay_bytes_in_all_max", self.replay_bytes_in_all_max.quantity()),
+            ("offer_bytes", self.offer_bytes),
+        ];
+        if let Some((name, value)) = holding.into_iter().find(|(_, value)| *value < least) {
+            return Err((name, format!("{value} is less than the largest frame, {least} bytes")));
+        }
+        if self.append_bytes_max > BATCH_BYTES_MAX {
+            let text =
+                format!("{} is more than one commit takes, {BATCH_BYTES_MAX} bytes", self.append_bytes_max);
+            return Err(("append_bytes_max", text));
+        }
+        Ok(())
+    }
+}
+
 /// A number in a limit's unit: of durations, milliseconds.
 pub(crate) trait Quantity {
     fn quantity(self) -> u64;
@@ -215,6 +253,8 @@ macro_rules! constants {
 pub(crate) use constants;
 
 constants! {
+    /// What a limit can be at most. More is refused at start: sums and products of limits stay far from where numbers end.
+    pub const LIMIT_VALUE_MAX: u64 = 1 << 40;
     /// Addresses to listen on. More are refused at start.
     pub const LISTENERS_MAX: usize = 64;
     /// Connections that the kernel holds until they are accepted. It drops further ones, which try again by themselves.

@@ -1,8 +1,9 @@
 //! Listening sockets.
 //!
-//! Owns: binding, and taking those that a service manager has bound. An IPv6 socket takes IPv6 only, so that the defaults 0.0.0.0:5001 and [::]:5001 can
-//! both be bound. Must not know what is accepted.
+//! Owns: binding, taking those that a service manager has bound, and changing from some addresses to others. An IPv6 socket
+//! takes IPv6 only, so that the defaults 0.0.0.0:5001 and [::]:5001 can both be bound. Must not know what is accepted.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -10,13 +11,144 @@ use listenfd::ListenFd;
 use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::BACKLOG_MAX;
+use crate::limits::{BACKLOG_MAX, LISTENERS_MAX};
+
+/// The sockets of a relay that listens.
+#[derive(Debug, Default)]
+pub struct Listeners(Vec<Listener>);
+
+#[derive(Debug)]
+struct Listener {
+    /// As it was asked for; `None`: it was passed here, and stays.
+    wanted: Option<SocketAddr>,
+    socket: TcpListener,
+}
+
+/// Why the relay can't listen.
+#[derive(Debug)]
+pub enum ListenError {
+    /// A socket that was passed here is none that listens.
+    Passed(io::Error),
+    /// The system refuses this address.
+    Address(SocketAddr, io::Error),
+    /// There are more than [`LISTENERS_MAX`].
+    TooMany,
+}
+
+impl ListenError {
+    /// Whether another program has the port.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Address(_, error) if error.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed(error) => write!(f, "a socket that was passed here: {error}"),
+            Self::Address(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::TooMany => write!(f, "{LISTENERS_MAX} addresses to listen on at most"),
+        }
+    }
+}
+
+impl Listeners {
+    /// The sockets that were passed here, and those of `wanted`: only where there are none of the former, unless
+    /// `is_explicit`, somebody chose them.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn open(wanted: &[SocketAddr], is_explicit: bool) -> Result<Self, ListenError> {
+        let passed = passed().map_err(ListenError::Passed)?;
+        let mut listeners =
+            Self(passed.into_iter().map(|socket| Listener { wanted: None, socket }).collect());
+        let opened = listeners.missing(wanted, is_explicit)?;
+        listeners.0.extend(opened);
+        Ok(listeners)
+    }
+
+    /// Opens those of `wanted` that are not open; nothing is changed yet.
+    fn missing(&self, wanted: &[SocketAddr], is_explicit: bool) -> Result<Vec<Listener>, ListenError> {
+        let passed = self.0.iter().filter(|listener| listener.wanted.is_none()).count();
+        if passed > 0 && !is_explicit {
+            return Ok(Vec::new());
+        }
+        if passed + wanted.len() > LISTENERS_MAX {
+            return Err(ListenError::TooMany);
+        }
+        let mut opened = Vec::new();
+        for address in wanted {
+            if self.0.iter().any(|listener| listener.wanted == Some(*address)) {
+                continue;
+            }
+            match listen(*address) {
+                Ok(socket) => opened.push(Listener { wanted: Some(*address), socket }),
+                // A machine without IPv6 is served by the other default address.
+                Err(error)
+                    if address.is_ipv6() && !is_explicit && error.kind() != io::ErrorKind::AddrInUse =>
+                {
+                    log::info!("not listening on {address}: {error}");
+                }
+                Err(error) => return Err(ListenError::Address(*address, error)),
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Listens at `wanted` in place of where it listened; sockets that were passed here stay. Connections that were accepted are
+    /// not touched, nor are sockets at addresses that stay.
+    ///
+    /// # Errors
+    /// [`ListenError`]; then all is as it was.
+    pub fn change(&mut self, wanted: &[SocketAddr], is_explicit: bool) -> Result<(), ListenError> {
+        let opened = self.missing(wanted, is_explicit)?;
+        self.0.retain(|listener| listener.wanted.is_none_or(|address| wanted.contains(&address)));
+        self.0.extend(opened);
+        Ok(())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&TcpListener> {
+        self.0.get(index).map(|listener| &listener.socket)
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut TcpListener> {
+        self.0.iter_mut().map(|listener| &mut listener.socket)
+    }
+
+    /// Where they listen.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.0.iter().map(|listener| listener.socket.local_addr()).collect()
+    }
+}
+
+/// Sockets that stay whatever is configured.
+impl From<Vec<TcpListener>> for Listeners {
+    fn from(sockets: Vec<TcpListener>) -> Self {
+        Self(sockets.into_iter().map(|socket| Listener { wanted: None, socket }).collect())
+    }
+}
 
 /// The listening sockets that this process was given by who started it (systemd's $LISTEN_FDS): they outlive it.
-///
-/// # Errors
-/// If one of them is no listening TCP socket.
-pub fn passed() -> io::Result<Vec<TcpListener>> {
+fn passed() -> io::Result<Vec<TcpListener>> {
     let mut given = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..given.len() {

@@ -34,6 +34,14 @@ impl Supervisor {
         Some(Self { alive_every_ms, next_alive_ms: 0, next_status_ms: 0, status: String::new() })
     }
 
+    /// The configuration is read again; [`Supervisor::ready`] says when that is over.
+    pub fn reloading(&mut self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => say(&[NotifyState::Reloading, now]),
+            Err(error) => log::debug!("the system doesn't say the time: {error}"),
+        }
+    }
+
     /// The relay listens.
     pub fn ready(&mut self) {
         say(&[NotifyState::Ready]);

@@ -88,7 +88,7 @@ fn refuses_limits_that_do_not_exist_or_make_no_sense() {
         ("nothing_max=1", "there is no limit nothing_max"),
         ("names_max", "not NAME=NUMBER"),
         ("names_max=many", "'many' is not a number"),
-        ("names_max=0", "must be more than zero"),
+        ("names_max=0", "names_max is from 1 to 1099511627776, not 0"),
         ("connections_per_name_max=300", "can't be 300"),
     ] {
         let output = run(Command::new(binary("e2e-relayd")).args(["--limit", limit, "--limits"]));

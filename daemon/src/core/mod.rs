@@ -74,6 +74,7 @@ use users::Users;
 
 use crate::limits::Limits;
 use crate::reason::Reason;
+use crate::settings::Settings;
 use crate::store::{Completion, Request, Snapshot};
 
 /// The time, read once a turn.
@@ -94,6 +95,21 @@ pub struct Policy {
     pub tokens: Vec<Vec<u8>>,
     /// Nobody is told who is online; results say ACCEPTED instead of COLLECTED and STORED.
     pub presence_private: bool,
+    /// Users' names are not written into the log.
+    pub hide_names: bool,
+}
+
+impl Policy {
+    /// What was chosen, and the tokens in the file that it names.
+    #[must_use]
+    pub fn new(settings: &Settings, tokens: Vec<Vec<u8>>) -> Self {
+        Self {
+            registration: settings.registration,
+            tokens,
+            presence_private: settings.presence_private,
+            hide_names: settings.hide_names,
+        }
+    }
 }
 
 /// What the host is to do.
@@ -303,6 +319,22 @@ impl Core {
     /// The socket is gone.
     pub fn handle_lost(&mut self, id: ConnId) {
         self.close(id, Reason::ConnectionLost);
+    }
+
+    /// The relay's owner has decided otherwise. What is there already stays, also where there is more of it now than may be.
+    pub fn handle_reconfigured(&mut self, limits: Limits, policy: Policy) {
+        if policy.presence_private {
+            self.watches = Watches::default();
+        }
+        self.pool.set_bytes_max(limits.ring_bytes_max);
+        self.rates.set_entries_max(limits.rates_max);
+        (self.limits, self.policy) = (limits, policy);
+    }
+
+    /// Whether it was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// Stop cleanly: store what is in memory, tell everybody, close. [`Core::is_stopped`] says when.

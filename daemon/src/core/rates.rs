@@ -67,6 +67,11 @@ impl Rates {
         Self { full_us: HashMap::new(), order: VecDeque::new(), entries_max }
     }
 
+    /// So many are remembered from now on.
+    pub(super) fn set_entries_max(&mut self, entries_max: usize) {
+        self.entries_max = entries_max;
+    }
+
     /// Does it once, or says in how many seconds, rounded up, it may be done.
     pub(super) fn take(&mut self, act: Act, rate: Rate, now_ms: u64) -> Result<(), u32> {
         self.check(act, rate, now_ms)?;

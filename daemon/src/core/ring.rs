@@ -42,6 +42,11 @@ impl Pool {
         Self { small: Vec::new(), large: Vec::new(), in_use_bytes: 0, bytes_max }
     }
 
+    /// So many may be in use from now on; what is in use stays.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     pub(crate) fn in_use_bytes(&self) -> usize {
         self.in_use_bytes
     }

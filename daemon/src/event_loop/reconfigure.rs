@@ -1,0 +1,81 @@
+//! A new configuration for a relay that runs.
+//!
+//! Owns: what of it takes effect at once, in which order, and what is said about the rest. All of it or nothing: what can
+//! fail comes first. No connection is dropped.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use super::EventLoop;
+use crate::core::Policy;
+use crate::logging;
+use crate::reload::Configuration;
+use crate::settings::Settings;
+
+impl EventLoop {
+    /// Begins to read the configuration, if somebody says so.
+    pub(super) fn take_reloads(&mut self) {
+        let Some((_, _, signals)) = &mut self.reloader else { return };
+        let mut bytes = [0; 16];
+        let mut is_asked = false;
+        while matches!(signals.read(&mut bytes), Ok(count) if count > 0) {
+            is_asked = true;
+        }
+        if is_asked {
+            self.begin_reload();
+        }
+    }
+
+    pub(super) fn begin_reload(&mut self) {
+        let waker = Arc::clone(&self.waker);
+        if let Some((_, reloader, _)) = &mut self.reloader {
+            if let Some(supervisor) = &mut self.supervisor {
+                supervisor.reloading();
+            }
+            reloader.begin(waker);
+        }
+    }
+
+    /// Takes up a configuration that was read meanwhile.
+    pub(super) fn reconfigure(&mut self) {
+        let Some((running, reloader, _)) = &mut self.reloader else { return };
+        let Some((read, is_asked_again)) = reloader.poll() else { return };
+        let running = Settings::clone(running);
+        match read.and_then(|configuration| self.take_up(&running, configuration)) {
+            Ok(()) => log::info!("the configuration was read again"),
+            Err(error) => log::error!("the configuration stays as it was: {error}"),
+        }
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.ready();
+        }
+        if is_asked_again {
+            self.begin_reload();
+        }
+    }
+
+    fn take_up(&mut self, running: &Settings, configuration: Configuration) -> Result<(), String> {
+        let Configuration { mut settings, tokens } = configuration;
+        let (listen, is_explicit) = settings.listen();
+        if !self.core.is_stopping() && settings.listen != running.listen {
+            self.deregister_listeners();
+            let changed = self.listeners.change(&listen, is_explicit);
+            self.register_listeners().map_err(|error| error.to_string())?;
+            changed.map_err(|error| error.to_string())?;
+            let addresses = self.listeners.addresses().map_err(|error| error.to_string())?;
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            log::info!("listening on {}", addresses.join(" "));
+        }
+        for name in settings.differing_at_start(running) {
+            log::warn!("{name} has changed: that takes effect at the next start");
+        }
+        settings.keep_from_start(running);
+        let policy = Policy::new(&settings, tokens);
+        self.core.handle_reconfigured(settings.limits.clone(), policy);
+        (self.proxies, self.debuggers) = (settings.proxies.clone(), settings.debuggers.clone());
+        logging::set_level(settings.log);
+        if let Some((running, ..)) = &mut self.reloader {
+            **running = settings;
+        }
+        Ok(())
+    }
+}
