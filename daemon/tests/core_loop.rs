@@ -46,7 +46,7 @@ impl Relay {
         let clock = Clock::start(snapshot.clock);
         let core = Core::new(Limits::default(), Policy::default(), &snapshot, [2; 32]);
         let mut event_loop = EventLoop::new(core, clock, listeners, receiver).unwrap();
-        let waker = Arc::new(event_loop.waker().unwrap());
+        let waker = event_loop.waker();
         let thread = std::thread::spawn(move || {
             let mut store = store.start(move || waker.wake().unwrap()).unwrap();
             event_loop.run(&mut store).unwrap();

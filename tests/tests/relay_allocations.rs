@@ -87,7 +87,7 @@ impl Threaded {
         let clock = Clock::start(snapshot.clock);
         let core = Core::new(limits, Policy::default(), &snapshot, [2; 32]);
         let mut event_loop = EventLoop::new(core, clock, vec![listener], reader).unwrap();
-        let waker = event_loop.waker().unwrap();
+        let waker = event_loop.waker();
         let thread = std::thread::spawn(move || {
             let mut store = store.start(move || waker.wake().unwrap()).unwrap();
             IS_COUNTED.set(true);

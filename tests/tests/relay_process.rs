@@ -56,7 +56,6 @@ fn refuses_bad_command_lines() {
         (&["-l", "127.0.0.1:99999"], "99999"),
         (&["-d"], "d"),
         (&["--registration", "maybe"], "maybe"),
-        (&["--registration", "token"], "token-file"),
         (&["--token-file", "/dev/null"], "token"),
         (&["-d", "/one", "-d", "/two"], "d"),
     ] {
