@@ -177,6 +177,8 @@ limits! {
     roll_overs_max: usize = 64;
     /// Notices that are held back for one name while its roll-over is written. A further one is dropped.
     held_notices_max: usize = 512;
+    /// Who is connected when the relay stops is told to come back after a second and up to so long later, each at another time.
+    restart_spread_ms: u64 = 4_000;
     /// A clean stop takes at most so long. Then what is left is cut.
     stop_ms: u64 = 10_000;
 }
@@ -259,6 +261,8 @@ constants! {
     pub const LISTENERS_MAX: usize = 64;
     /// Connections that the kernel holds until they are accepted. It drops further ones, which try again by themselves.
     pub const BACKLOG_MAX: usize = 1_024;
+    /// Registration tokens that the relay has made. One more is refused until some are revoked.
+    pub const TOKENS_MAX: usize = 256;
     /// Events that one turn takes from the system. The rest comes with the next.
     pub const EVENTS_PER_TURN: usize = 1_024;
     /// Connections accepted of each listener in one turn, so that a flood of them leaves time for the others. The rest

@@ -17,14 +17,14 @@ use super::rates::{Act, Rate, per_hour, per_minute};
 use super::{Action, ConnId, Core};
 use crate::store::{
     BundleRecord, KeyHistory, PrekeyBatchRecord, PrekeyCount, PublishError, Request, RollOverRecord,
-    SignedPrekeyRecord, StoreErrorKind,
+    SignedPrekeyRecord, StoreErrorKind, StoredToken,
 };
 
 /// What a connection waits for the store for.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    /// The WELCOME of a registration.
-    Register(ConnId),
+    /// The WELCOME of a registration; the token that it took, if that was good for one name.
+    Register(ConnId, Option<Box<StoredToken>>),
     /// The answer to a request.
     Request {
         /// Whose.
@@ -279,7 +279,7 @@ impl Core {
     fn asked_about(&self, token: u64) -> Option<Uid> {
         match self.pending.get(&token)? {
             Pending::Request { of, .. } => Some(*of),
-            Pending::Register(_) => None,
+            Pending::Register(..) => None,
         }
     }
 

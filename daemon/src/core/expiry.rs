@@ -64,6 +64,26 @@ impl Core {
         }
     }
 
+    /// Asks the store for the start of a mailbox of which everything is to expire. The answer brings the next question.
+    pub(super) fn expire_all(&mut self, slot: u32) {
+        let bytes_max = self.limits.replay_bytes;
+        if self.store_is_failing() || self.search.asked.values().any(|asked| *asked == slot) {
+            return;
+        }
+        let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
+        if mailbox.is_spilling() {
+            return;
+        } else if !mailbox.is_behind() {
+            // All that there is has gone; what is counted beyond that never came to the disk, or was lost on it.
+            mailbox.forget_missing();
+            return self.touch(slot);
+        }
+        let after = mailbox.acked;
+        let token = self.token();
+        self.search.asked.insert(token, slot);
+        self.actions.push_back(Action::Store(Request::ReadBacklog { slot, after, bytes_max, token }));
+    }
+
     /// Takes the answer to a question of the search; `false` if it was somebody else's.
     pub(super) fn is_searched(
         &mut self,
@@ -84,7 +104,7 @@ impl Core {
 
     /// Lets go of what expired at the start of a mailbox.
     fn expire_oldest(&mut self, slot: u32, chunks: &[Chunk]) {
-        let relay_ms = self.now.relay_ms;
+        let (relay_ms, is_emptying) = (self.now.relay_ms, self.is_emptying(slot));
         for chunk in chunks {
             let whole = whole_frames(chunk);
             let mut rest = whole.bytes.as_slice();
@@ -97,12 +117,22 @@ impl Core {
                     continue;
                 }
                 let is_next = routing.sequence <= mailbox.durable;
-                if !is_next || routing.sequence <= mailbox.offered_before || expires_ms(&routing) > relay_ms {
+                let is_over = is_emptying
+                    || routing.sequence > mailbox.offered_before && expires_ms(&routing) <= relay_ms;
+                if !is_next || !is_over {
                     mailbox.oldest_expires_ms = expires_ms(&routing);
                     return;
                 }
                 self.expire_one(slot, &delivery_of(frame_type, &routing, count, 0));
             }
+        }
+        if is_emptying && let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) {
+            // Whatever else was read is damaged; where nothing was, there is nothing.
+            let read_to = chunks.last().map_or(mailbox.durable, |chunk| chunk.last);
+            mailbox.acked = mailbox.acked.max(read_to);
+            mailbox.offered = mailbox.offered.max(read_to);
+            mailbox.acked_unsaid = true;
+            self.touch(slot);
         }
     }
 

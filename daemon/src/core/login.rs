@@ -5,7 +5,7 @@
 
 use e2e_protocol::ids::{Fingerprint, Nonce, Uid};
 use e2e_protocol::limits::{HEADER_BYTES, LANE_WINDOW, SESSION_VERSION, TTL_SECONDS_MAX};
-use e2e_protocol::login::{Login, check_modulus, fingerprint, verify_login, verify_token_proof};
+use e2e_protocol::login::{Login, check_modulus, fingerprint, verify_login};
 use e2e_protocol::wire::ErrorCode;
 use e2e_protocol::wire::session::{Challenge, Hello, Proof, Purpose, Receive, Registration, Welcome};
 use rand_chacha::rand_core::Rng;
@@ -14,6 +14,7 @@ use super::connection::{Challenged, PendingProof, Phase};
 use super::directory::Pending;
 use super::mailbox::Replay;
 use super::rates::{Act, per_hour, per_minute};
+use super::tokens::Fitting;
 use super::{ConnId, Core, retry_after_seconds};
 use crate::store::{Request, StoreErrorKind};
 
@@ -122,6 +123,9 @@ impl Core {
             self.users.at(slot).map(|user| (slot, user.fingerprint == claimed, user.registered))
         });
         match (owner, proof.purpose) {
+            (Some((slot, true, true)), _) if self.is_emptying(slot) => {
+                Err(refusal(ErrorCode::NameRemoved, "the relay's administrator removed the name"))
+            }
             (Some((slot, true, true)), _) => self.admit(id, slot, proof.receive),
             (Some((_, true, false)), _) => {
                 Err(refusal(ErrorCode::Busy, "this name is being registered by another connection"))
@@ -131,21 +135,26 @@ impl Core {
             }
             (Some(_) | None, Purpose::Login) => Err(LOGIN_FAILED),
             (None, Purpose::Register) => {
-                let token_fits = self.policy.registration != Registration::Token
-                    || self
-                        .policy
-                        .tokens
-                        .iter()
-                        .any(|token| verify_token_proof(token, &login, &proof.token_proof));
-                if !token_fits {
-                    return Err(refusal(ErrorCode::BadToken, "a registration token is needed"));
+                let token = match self.policy.registration {
+                    Registration::Token => self.fitting_token(&login, &proof.token_proof),
+                    _ => Fitting::Lasting,
+                };
+                match token {
+                    Fitting::None => Err(refusal(ErrorCode::BadToken, "a registration token is needed")),
+                    Fitting::Lasting => self.register(id, proof, claimed, None),
+                    Fitting::Once(number) => self.register(id, proof, claimed, Some(number)),
                 }
-                self.register(id, proof, claimed)
             }
         }
     }
 
-    fn register(&mut self, id: ConnId, proof: &PendingProof, claimed: Fingerprint) -> Result<(), Refusal> {
+    fn register(
+        &mut self,
+        id: ConnId,
+        proof: &PendingProof,
+        claimed: Fingerprint,
+        token_number: Option<u32>,
+    ) -> Result<(), Refusal> {
         if !self.takes_new() {
             return Err(refusal(ErrorCode::StoreFailed, "the relay cannot store names at the moment"));
         }
@@ -168,8 +177,10 @@ impl Core {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Registering { receive: proof.receive };
         }
+        // Before the name: a token that is good for one must not be good for two if the relay ends in between.
+        let spent = token_number.and_then(|number| self.spend_token(number));
         let token = self.token();
-        self.pending.insert(token, Pending::Register(id));
+        self.pending.insert(token, Pending::Register(id, spent.map(Box::new)));
         self.actions.push_back(super::Action::Store(Request::Register {
             slot,
             generation,
@@ -182,7 +193,7 @@ impl Core {
     }
 
     pub(super) fn handle_registered(&mut self, slot: u32, token: u64, result: Result<(), StoreErrorKind>) {
-        let Some(Pending::Register(id)) = self.pending.remove(&token) else { return };
+        let Some(Pending::Register(id, spent)) = self.pending.remove(&token) else { return };
         let receive = match self.connections.get(id).map(|connection| &connection.phase) {
             Some(Phase::Registering { receive }) => Some(*receive),
             _ => None,
@@ -190,6 +201,9 @@ impl Core {
         if let Err(error) = result {
             log::error!("a name could not be stored: {error}");
             self.users.unreserve(slot);
+            if let Some(token) = spent {
+                self.return_token(*token);
+            }
             self.store_failed();
             return self.end(id, ErrorCode::StoreFailed, "the relay could not store the name");
         }

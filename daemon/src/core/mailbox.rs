@@ -217,6 +217,11 @@ impl Mailbox {
         self.messages == 0 && self.spill.is_none() && !self.acked_unsaid
     }
 
+    /// Whether something of it is in memory and has to be stored, or on its way there.
+    pub(crate) fn is_spilling(&self) -> bool {
+        self.spill.is_some() || self.unsafe_bytes() > 0
+    }
+
     /// Bytes in the ring that are neither durable nor acknowledged.
     pub(crate) fn unsafe_bytes(&self) -> u64 {
         self.ring.tail() - self.safe_at.max(self.ring.head())

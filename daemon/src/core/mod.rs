@@ -11,12 +11,14 @@
 //!
 //! The way of a message: `send` (SEND to the recipient's ring), `deliver` (ring to the receiving
 //! connection), `collect` (ACK to the sender's RESULT), `spill` (ring to the store and STORED). Who is let in is
-//! decided in `arrivals`, login is in `login`, keys in `directory`, a name's change to a new key or to nobody in `ownership`, what a connection is told
-//! and its end in `output`, what time brings about in `deadlines` and `expiry`; what is asked of names and ids: `presence`, `blocks`, `query`.
+//! decided in `arrivals`, login is in `login`, keys in `directory`, registration tokens in `tokens`, a name's change to a new key or to nobody in `ownership`, what a connection is told
+//! and its end in `output`, what time brings about in `deadlines` and `expiry`; what is asked of names and ids: `presence`, `blocks`, `query`; what the
+//! administrator does: `admin`.
 //! Memory that all share is in `budgets`, the sum of all limits in `ceiling`. State: `users`, `names`,
 //! `mailbox`, `ring`, `lane`, `connection`.
 
 mod addresses;
+pub mod admin;
 mod arrivals;
 mod blocks;
 mod budgets;
@@ -44,6 +46,7 @@ mod send;
 mod shares;
 mod spill;
 mod timers;
+mod tokens;
 mod users;
 
 use std::collections::{HashMap, VecDeque};
@@ -55,6 +58,7 @@ use e2e_protocol::wire::{ErrorCode, Frame, FrameError, FrameType};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use admin::{Answer, TokenChange};
 use blocks::{Blocking, Blocks};
 use budgets::Budgets;
 pub use connection::ConnId;
@@ -70,6 +74,7 @@ use rates::Rates;
 use ring::Pool;
 use send::Told;
 use timers::{Timer, Timers};
+use tokens::Tokens;
 use users::Users;
 
 use crate::limits::Limits;
@@ -150,6 +155,13 @@ pub struct Core {
     to_verify: VecDeque<ToVerify>,
     /// Names that are about to have a new key or to be gone, by slot.
     changing: HashMap<u32, Changing>,
+    /// Those of them that the administrator takes from their owners and whose mailboxes are not empty yet.
+    emptying: Vec<u32>,
+    tokens: Tokens,
+    /// Tokens on their way to the disk, by the request that waits for it.
+    token_changes: HashMap<u64, TokenChange>,
+    /// For the administrator.
+    answers: VecDeque<Answer>,
     /// Connections with output that was not announced yet.
     to_flush: Vec<ConnId>,
     /// Slots whose mailbox changed in this turn.
@@ -211,6 +223,10 @@ impl Core {
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),
             changing: HashMap::new(),
+            emptying: Vec::new(),
+            tokens: Tokens::new(&snapshot.tokens),
+            token_changes: HashMap::new(),
+            answers: VecDeque::new(),
             to_flush: Vec::new(),
             touched: Vec::new(),
             to_spill: VecDeque::new(),
@@ -374,14 +390,19 @@ impl Core {
         }
         self.run_spills();
         self.say_acked();
+        self.empty_mailboxes();
         if self.stopping == Some(Stopping::Draining)
             && self.to_spill.is_empty()
             && self.store_in_flight_bytes == 0
             && self.pending.is_empty()
         {
             self.stopping = Some(Stopping::Closing);
+            // Each at another time, so that they don't all come back at once.
+            let spread =
+                u32::try_from(self.limits.restart_spread_ms / 1_000).unwrap_or(u32::MAX).saturating_add(1);
             for id in self.connections.ids() {
-                self.end(id, ErrorCode::Restarting, "the relay is stopping");
+                let seconds = retry_after_seconds(ErrorCode::Restarting) + self.rng.next_u32() % spread;
+                self.end_after(id, ErrorCode::Restarting, seconds, "the relay is stopping");
             }
         }
         self.shed_output();
@@ -396,6 +417,7 @@ impl Core {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         // What was said to the core since the turn's end, and what waits for the next turn.
         let is_idle = self.to_verify.is_empty()
+            && self.actions.is_empty()
             && self.touched.is_empty()
             && self.to_flush.is_empty()
             && !self.can_replay();
@@ -429,6 +451,7 @@ impl Core {
             Completion::RolledOver { slot, token, result } | Completion::Removed { slot, token, result } => {
                 self.handle_changed(slot, token, result);
             }
+            Completion::TokenChanged { token, result } => self.handle_token_changed(token, result),
         }
     }
 

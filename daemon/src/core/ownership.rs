@@ -37,11 +37,22 @@ pub(super) struct Changing {
 enum Change {
     RollOver(Box<RollOverRecord>),
     Removal(Box<Signature>),
+    /// Not by its owner, but by the relay's administrator (`admin`).
+    RemovalByAdmin,
+}
+
+/// What came of a removal by the administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    Done,
+    Failed,
 }
 
 /// How far it is.
 #[derive(Debug)]
 enum Step {
+    /// The mailbox has to be empty first.
+    Emptying,
     /// The key in force is read.
     Reading,
     /// The signatures wait to be verified, the first or only one by this key.
@@ -110,9 +121,51 @@ impl Core {
         self.changing.get(&slot).is_some_and(|changing| changing.token == token)
     }
 
-    /// Whether a name's change is on its way to the disk: nothing may come to it that would be the old owner's.
+    /// Whether a name's change is on its way to the disk, or sure to come there: nothing may come to it that would be the old
+    /// owner's.
     pub(super) fn is_changing_hands(&self, slot: u32) -> bool {
-        self.changing.get(&slot).is_some_and(|changing| matches!(changing.step, Step::Writing(_)))
+        let step = self.changing.get(&slot).map(|changing| &changing.step);
+        matches!(step, Some(Step::Writing(_) | Step::Emptying))
+    }
+
+    /// Begins to take a name from its owner, unless another change is under way that can't be told to make way.
+    pub(super) fn begin_emptying(&mut self, slot: u32, token: u64) -> bool {
+        if self.is_changing_hands(slot) {
+            return false;
+        }
+        // A change that its owner asked for and that is not sure yet ends with its connection.
+        if let Some(changing) = self.changing.remove(&slot) {
+            self.answered(changing.token);
+        }
+        let changing = Changing { token, change: Change::RemovalByAdmin, step: Step::Emptying };
+        self.changing.insert(slot, changing);
+        self.emptying.push(slot);
+        true
+    }
+
+    /// Whether a name is being taken from its owner.
+    pub(super) fn is_emptying(&self, slot: u32) -> bool {
+        self.changing.get(&slot).is_some_and(|changing| matches!(changing.step, Step::Emptying))
+    }
+
+    /// Goes on with each name that is being taken from its owner: what is in memory goes to the store, what is there
+    /// expires, and then the name goes.
+    pub(super) fn empty_mailboxes(&mut self) {
+        let mut emptying = std::mem::take(&mut self.emptying);
+        emptying.retain(|slot| {
+            let Some(user) = self.users.at(*slot) else { return false };
+            let is_empty = user.mailbox().is_none_or(|mailbox| mailbox.is_empty() && !mailbox.is_spilling());
+            if !is_empty {
+                self.queue_spill(*slot);
+                self.expire_all(*slot);
+                return true;
+            }
+            if let Some(Changing { token, change, .. }) = self.changing.remove(slot) {
+                self.write_change(*slot, token, change);
+            }
+            false
+        });
+        self.emptying.extend(emptying);
     }
 
     /// The key in force was read.
@@ -208,6 +261,7 @@ impl Core {
                 let refusal = Refusal(ErrorCode::BadRemoval, "the signature does not verify");
                 (if verify_removal(key, &removal, signature) { Ok(()) } else { Err(refusal) }, 1)
             }
+            Change::RemovalByAdmin => (Ok(()), 0),
         }
     }
 
@@ -230,7 +284,7 @@ impl Core {
                 let request = Request::RollOver { slot, generation, fingerprint, roll_over, token };
                 (Some((Uid::new(slot, generation), fingerprint)), request)
             }
-            Change::Removal(_) => {
+            Change::Removal(_) | Change::RemovalByAdmin => {
                 let generation = self.uid(slot).generation();
                 let blockers = self.blockers(slot);
                 (None, Request::Remove { slot, generation, blockers, token })
@@ -245,8 +299,13 @@ impl Core {
     pub(super) fn hold_notice(&mut self, message: &Told, code: ResultCode, receipt: Receipt) -> bool {
         let held_max = self.limits.held_notices_max;
         let slot = message.sender.slot();
-        let Some(Changing { step: Step::Writing(writing), .. }) = self.changing.get_mut(&slot) else {
-            return false;
+        let writing = match self.changing.get_mut(&slot).map(|changing| &mut changing.step) {
+            Some(Step::Writing(writing)) => writing,
+            Some(Step::Emptying) => {
+                log::warn!("{}: a notice for slot {slot}", Reason::NoticeKeyChanged);
+                return true;
+            }
+            _ => return false,
         };
         if writing.notices.len() < held_max {
             writing.notices.push((*message, code, receipt));
@@ -261,9 +320,12 @@ impl Core {
         if !self.is_changing(slot, token) {
             return;
         }
-        let Some(Changing { step: Step::Writing(writing), .. }) = self.changing.remove(&slot) else {
+        let Some(Changing { step: Step::Writing(writing), change, .. }) = self.changing.remove(&slot) else {
             return;
         };
+        if matches!(change, Change::RemovalByAdmin) {
+            self.answer_removal(token, if result.is_ok() { Changed::Done } else { Changed::Failed });
+        }
         let asker = self.answered(token);
         if let Err(error) = result {
             match asker {
@@ -318,13 +380,16 @@ impl Core {
         }
     }
 
-    /// Ends every connection of a name.
-    fn end_all(&mut self, slot: u32, code: ErrorCode, text: &str) {
+    /// Ends every connection of a name; returns how many there were.
+    pub(super) fn end_all(&mut self, slot: u32, code: ErrorCode, text: &str) -> usize {
+        let mut count = 0;
         for id in self.connections.ids() {
             if self.connections.get(id).is_some_and(|connection| connection.slot() == Some(slot)) {
                 self.end(id, code, text);
+                count += 1;
             }
         }
+        count
     }
 }
 

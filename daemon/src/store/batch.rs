@@ -127,6 +127,9 @@ pub(super) fn failed(request: &Request, error: StoreErrorKind) -> Option<Complet
         }
         Request::Remove { slot, token, .. } => Some(Completion::Removed { slot, token, result: Err(error) }),
         Request::Block { token, .. } => Some(Completion::Blocked { token, result: Err(error) }),
+        Request::PutToken { token, .. } | Request::DropToken { token, .. } => {
+            Some(Completion::TokenChanged { token, result: Err(error) })
+        }
         Request::ReadKeys { slot, token } => Some(Completion::Keys { slot, token, result: Err(error) }),
     }
 }
@@ -219,6 +222,15 @@ impl<'e> Batch<'e> {
                     self.overlay.delete(Table::Blocks, key);
                 }
                 Ok(Some(Completion::Blocked { token, result: Ok(()) }))
+            }
+            Request::PutToken { ref registration_token, token } => {
+                let key = records::token_key(registration_token.number);
+                self.overlay.put(Table::Tokens, key, records::emit_token(registration_token));
+                Ok(Some(Completion::TokenChanged { token, result: Ok(()) }))
+            }
+            Request::DropToken { number, token } => {
+                self.overlay.delete(Table::Tokens, records::token_key(number));
+                Ok(Some(Completion::TokenChanged { token, result: Ok(()) }))
             }
             Request::TakeBundle { one_time: false, .. }
             | Request::ReadBacklog { .. }

@@ -34,11 +34,13 @@ pub enum Table {
     Blocks,
     /// An engine's own: how many bytes of a segment of its log are in use. Key: segment u64.
     Segments,
+    /// Registration tokens that the relay made. Key: number u32.
+    Tokens,
 }
 
 impl Table {
     /// All of them, in the order of their declaration. It gives their numbers: a further one goes to the end.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Users,
         Self::IdentityKeys,
@@ -50,6 +52,7 @@ impl Table {
         Self::ChunkShares,
         Self::Blocks,
         Self::Segments,
+        Self::Tokens,
     ];
 
     /// The name by which an engine keeps it.
@@ -67,6 +70,7 @@ impl Table {
             Self::ChunkShares => "chunk-shares",
             Self::Blocks => "blocks",
             Self::Segments => "segments",
+            Self::Tokens => "tokens",
         }
     }
 

@@ -15,6 +15,9 @@ pub const PREKEY_BATCHES_MAX: usize = 8;
 /// Roll-overs that are kept of a name; with one more the oldest is forgotten.
 pub const ROLL_OVERS_KEPT_MAX: usize = 8;
 
+/// Bytes of what a registration token's maker notes about it. A longer label is refused.
+pub const TOKEN_LABEL_BYTES_MAX: usize = 64;
+
 /// Up to this many bytes of messages, appends to one mailbox in one commit share a chunk, and a larger append is
 /// cut into chunks of this size. The engine rounds a value up to a power of two of 4 KiB pages and writes all of
 /// them, so this stays a little below 64 KiB.

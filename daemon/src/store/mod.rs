@@ -43,7 +43,7 @@ pub use open::Store;
 pub use redb_engine::RedbEngine;
 pub use request::{
     BundleRecord, Chunk, Completion, KeyHistory, OneTimeRecord, PrekeyBatchRecord, PrekeyCount, Request,
-    RollOverRecord, SignedPrekeyRecord,
+    RollOverRecord, SignedPrekeyRecord, StoredToken, TOKEN_SECRET_BYTES,
 };
 pub use snapshot::{LoadError, Snapshot, StoredMailbox, StoredShare, StoredUser};
 pub use threads::{StoreHandle, next_batch};

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Chunk, KeyHistory, PrekeyBatchRecord, PrekeyCount, RollOverRecord, SignedPrekeyRecord, StoreError,
-    StoredMailbox, StoredShare, StoredUser, Table,
-    limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX, ROLL_OVERS_KEPT_MAX},
+    StoredMailbox, StoredShare, StoredToken, StoredUser, Table,
+    limits::{BATCH_KEYS_MAX, PREKEY_BATCHES_MAX, ROLL_OVERS_KEPT_MAX, TOKEN_LABEL_BYTES_MAX},
     segments::Position,
 };
 
@@ -44,6 +44,33 @@ pub(super) fn chunk_key(slot: u32, last: Sequence) -> Vec<u8> {
 /// Key in `Blocks`: blocker's slot 4, blocked slot 4.
 pub(super) fn block_key(slot: u32, other: u32) -> Vec<u8> {
     [slot.to_be_bytes(), other.to_be_bytes()].concat()
+}
+
+/// Key in `Tokens`: number 4.
+pub(super) fn token_key(number: u32) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+/// The record in `Tokens`: made 8, once 1, secret 20, label.
+pub(super) fn emit_token(token: &StoredToken) -> Vec<u8> {
+    let mut record = token.made.to_be_bytes().to_vec();
+    record.push(u8::from(token.once));
+    record.extend(token.secret);
+    record.extend(token.label.as_bytes());
+    record
+}
+
+pub(super) fn parse_token(key: &[u8], value: &[u8]) -> Result<StoredToken, StoreError> {
+    let mut fields = Fields::of(value, "registration token");
+    let (made, once, secret) = (fields.u64()?, fields.u8()?, fields.take()?);
+    let label = std::str::from_utf8(fields.rest).ok().filter(|label| label.len() <= TOKEN_LABEL_BYTES_MAX);
+    let label = label.ok_or_else(|| fields.malformed())?.to_owned();
+    let once = match once {
+        0 => false,
+        1 => true,
+        _ => return Err(fields.malformed()),
+    };
+    Ok(StoredToken { number: slot_of_key(key)?, once, made, secret, label })
 }
 
 /// Key in `PrekeyBatches`: slot 4, batch 1, index 1. Index 0 is the head, then come the keys from 1 on.

@@ -126,6 +126,20 @@ pub enum Request {
         /// Returned with the answer.
         token: u64,
     },
+    /// Keep a registration token, in place of one with the same number. Answer: [`Completion::TokenChanged`].
+    PutToken {
+        /// The token.
+        registration_token: Box<StoredToken>,
+        /// Returned with the answer.
+        token: u64,
+    },
+    /// Delete a registration token, if it is there. Answer: [`Completion::TokenChanged`].
+    DropToken {
+        /// Its number.
+        number: u32,
+        /// Returned with the answer.
+        token: u64,
+    },
     /// Read the keys that a name has had. Answer: [`Completion::Keys`].
     ReadKeys {
         /// Whose.
@@ -140,6 +154,17 @@ impl Request {
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         !matches!(self, Self::Acked { .. })
+    }
+
+    /// [`Request::PutToken`], once its number is known.
+    pub fn put_token(registration_token: &StoredToken) -> impl FnOnce(u64) -> Self + use<> {
+        let registration_token = Box::new(registration_token.clone());
+        move |token| Self::PutToken { registration_token, token }
+    }
+
+    /// [`Request::DropToken`], once its number is known.
+    pub fn drop_token(number: u32) -> impl FnOnce(u64) -> Self {
+        move |token| Self::DropToken { number, token }
     }
 
     /// The bytes of messages that this request holds in memory.
@@ -230,6 +255,13 @@ pub enum Completion {
     },
     /// The block is stored, or no longer.
     Blocked {
+        /// As in the request.
+        token: u64,
+        /// Whether it is. If not, it cannot be said. The same may be asked for again.
+        result: Result<(), StoreErrorKind>,
+    },
+    /// The registration token is kept, or deleted, and stays so across power loss.
+    TokenChanged {
         /// As in the request.
         token: u64,
         /// Whether it is. If not, it cannot be said. The same may be asked for again.
@@ -336,6 +368,24 @@ pub struct PrekeyCount {
     /// One-time prekeys not yet handed out, at most 128.
     pub one_time_left: u8,
 }
+
+/// A registration token that the relay made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredToken {
+    /// By which it is called.
+    pub number: u32,
+    /// Whether it is good for one name only.
+    pub once: bool,
+    /// When it was made, Unix milliseconds.
+    pub made: u64,
+    /// What its holder says: 20 letters and digits.
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+    /// What it is for, at most [`super::limits::TOKEN_LABEL_BYTES_MAX`] bytes.
+    pub label: String,
+}
+
+/// Bytes of a registration token's secret.
+pub const TOKEN_SECRET_BYTES: usize = 20;
 
 /// All that someone needs to start a session with a user.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -336,6 +336,13 @@ impl Saving {
             Ok((_, blocked)) if saving.users.contains_key(&blocked) => saving.put(Table::Blocks, key, value),
             _ => Ok(()),
         })?;
+        let mut result = Ok(());
+        source.each(Table::Tokens, &mut |key, value| {
+            if result.is_ok() && records::parse_token(key, value).is_ok() {
+                result = self.put(Table::Tokens, key, value);
+            }
+        });
+        result?;
         Ok(())
     }
 

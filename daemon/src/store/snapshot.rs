@@ -8,13 +8,13 @@ use std::ops::ControlFlow;
 use e2e_protocol::ids::{Fingerprint, Name, RelayId, Sequence, Uid};
 
 use super::{
-    Engine, PrekeyCount, StoreError, Table, Write,
+    Engine, PrekeyCount, StoreError, StoredToken, Table, Write,
     records::{self, META_BOOT, META_CLOCK, META_FORMAT, META_RELAY_ID, User},
 };
 
 /// The tables that are read for it.
-pub(super) const SNAPSHOT_TABLES: [Table; 5] =
-    [Table::Meta, Table::Users, Table::Mailboxes, Table::ChunkShares, Table::Blocks];
+pub(super) const SNAPSHOT_TABLES: [Table; 6] =
+    [Table::Meta, Table::Users, Table::Mailboxes, Table::ChunkShares, Table::Blocks, Table::Tokens];
 
 /// The state at open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub shares: Vec<StoredShare>,
     /// Who blocks whom, by slots.
     pub blocks: Vec<(u32, u32)>,
+    /// Registration tokens that the relay made, by number.
+    pub tokens: Vec<StoredToken>,
 }
 
 /// A registered user.
@@ -120,6 +122,7 @@ impl Snapshot {
             mailboxes: Vec::new(),
             shares: Vec::new(),
             blocks: Vec::new(),
+            tokens: Vec::new(),
         };
         each_slot(engine, Table::Users, |slot, value| {
             snapshot.users.push(User::parse(value)?.stored(slot));
@@ -135,6 +138,10 @@ impl Snapshot {
         })?;
         each(engine, Table::Blocks, |key, _| {
             snapshot.blocks.push(records::parse_block_key(key)?);
+            Ok(())
+        })?;
+        each(engine, Table::Tokens, |key, value| {
+            snapshot.tokens.push(records::parse_token(key, value)?);
             Ok(())
         })?;
         snapshot.boot = boot.checked_add(1).ok_or_else(|| StoreError::malformed("boot counter"))?;

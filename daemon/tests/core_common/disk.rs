@@ -111,6 +111,8 @@ impl Disk {
             Request::RollOver { .. } => "roll",
             Request::Remove { .. } => "remove",
             Request::Block { .. } => "block",
+            Request::PutToken { .. } => "put token",
+            Request::DropToken { .. } => "drop token",
             Request::ReadKeys { .. } => "keys",
         });
         match request {
