@@ -305,7 +305,6 @@ impl EventLoop {
 
     fn close(&mut self, id: ConnId, reason: Reason) {
         if let Some(mut socket) = self.take_socket(id) {
-            log::debug!("connection {} closed: {reason}", id.index);
             self.partials.clear(&mut socket.partial);
             if let Speaks::Text(text) = &mut socket.speaks {
                 if let Some(open) = self.texts.get_mut(usize::from(text.is_trusted())) {
@@ -328,6 +327,7 @@ impl EventLoop {
         let _ = stream.shutdown(Shutdown::Write);
         if self.parting.len() >= PARTING_MAX {
             self.parting.pop_front();
+            self.core.note(Reason::PartedEarly);
         }
         self.parting.push_back((self.clock.now().monotonic_ms + PARTING_MS, stream));
     }

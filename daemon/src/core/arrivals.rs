@@ -18,6 +18,7 @@ impl Core {
     /// A connection was accepted from this address, or from a trusted proxy that has yet to say from where.
     pub fn handle_opened(&mut self, address: AddressKey) -> ConnId {
         let id = self.connections.insert(address, self.now.monotonic_ms);
+        self.counters.totals.connections += 1;
         self.timers.set(self.now.monotonic_ms + self.limits.login_ms, Timer::Login(id));
         let busy = (ErrorCode::TooManyConnections, retry_after_seconds(ErrorCode::TooManyConnections));
         if self.stopping.is_some() {
@@ -48,6 +49,11 @@ impl Core {
     #[must_use]
     pub fn is_logged_in(&self, id: ConnId) -> bool {
         self.connections.get(id).is_some_and(|connection| connection.slot().is_some())
+    }
+
+    /// The host can't use a connection that it has just opened.
+    pub fn handle_unusable(&mut self, id: ConnId) {
+        self.close(id, Reason::SetupFailed);
     }
 
     /// A trusted proxy did not say it as it should.
@@ -94,6 +100,7 @@ impl Core {
 
     /// A frame of an unknown type that may be skipped came before login: a few are, so that the bytes are bounded.
     pub(super) fn skip_before_login(&mut self, id: ConnId) {
+        self.counters.count(Reason::FrameSkipped);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.skipped = connection.skipped.saturating_add(1);
         if connection.skipped > SKIPPED_BEFORE_LOGIN_MAX {

@@ -52,10 +52,11 @@ impl Budgets {
 }
 
 impl Core {
-    /// Does something with a mailbox, and keeps the accounts of deliveries and shares.
+    /// Does something with a mailbox, and keeps the accounts of deliveries and shares, and of what waits.
     pub(super) fn with_mailbox<T>(&mut self, slot: u32, act: impl FnOnce(&mut Mailbox) -> T) -> Option<T> {
         let mailbox = self.users.at(slot)?.mailbox()?;
         let (before, shares) = (mailbox.deliveries.len(), mailbox.shares.len());
+        let waiting = mailbox.waiting();
         let capacity_before = mailbox.deliveries.capacity();
         if capacity_before == 0
             && let Some(spare) = self.budgets.spare_lists.pop()
@@ -64,6 +65,7 @@ impl Core {
         }
         let value = act(mailbox);
         let after = mailbox.deliveries.len();
+        self.counters.waiting.change(waiting, mailbox.waiting());
         self.budgets.shares = self.budgets.shares + mailbox.shares.len() - shares;
         self.budgets.deliveries = self.budgets.deliveries + after - before;
         // What was many once must not keep the memory of many, nor who has nothing under way that of anything.
@@ -212,7 +214,10 @@ impl Core {
     pub fn accounts_fit(&mut self) -> bool {
         let asked_bytes = self.asked_bytes();
         let (mut deliveries, mut delivery_capacity, mut replay_bytes, mut shares) = (0, 0, 0, 0);
+        let mut receivers = 0;
         for slot in 0..self.users.slots() {
+            let receiver = self.users.at(slot).and_then(|user| user.receiver);
+            receivers += usize::from(receiver.is_some());
             if let Some(mailbox) = self.users.mailbox(slot) {
                 deliveries += mailbox.deliveries.len();
                 delivery_capacity += mailbox.deliveries.capacity();
@@ -226,6 +231,7 @@ impl Core {
         (deliveries, delivery_capacity) == (self.budgets.deliveries, self.budgets.delivery_capacity)
             && (replay_bytes, shares) == (self.budgets.replay_bytes, self.budgets.shares)
             && output_bytes == self.outputs.in_use_bytes()
+            && (receivers, self.users.waiting()) == (self.counters.receivers, self.counters.waiting)
     }
 }
 

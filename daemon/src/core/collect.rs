@@ -9,6 +9,7 @@ use e2e_protocol::wire::transfer::{Ack, ResultCode};
 use super::mailbox::{Delivery, Kind, Mailbox};
 use super::send::{SendersLane, Told};
 use super::{ConnId, Core};
+use crate::reason::Reason;
 
 /// Deliveries of one run: so many numbers are carried from a mailbox to a sender at once.
 const RUN_MAX: usize = 64;
@@ -39,8 +40,14 @@ impl Core {
             }
             let results = run.numbers.into_iter().zip(receipts.by_ref()).take(run.len);
             if run.kind == Kind::Message {
+                let mut rejected = 0;
+                let results =
+                    results.inspect(|(_, receipt)| rejected += u64::from(*receipt == Receipt::ZERO));
                 let lane = SendersLane { sender: run.sender, recipient, lane: run.lane };
                 self.tell_all(lane, ResultCode::Collected, results);
+                let totals = &mut self.counters.totals;
+                totals.rejected += rejected;
+                totals.collected += run.len as u64 - rejected;
             } else {
                 results.for_each(drop);
             }
@@ -104,9 +111,16 @@ impl Core {
 
     /// What became of an expired message, told to its sender.
     pub(super) fn tell_expired(&mut self, slot: u32, delivery: &Delivery) {
+        self.counters.count(Reason::MessageExpired);
         let recipient = self.uid(slot);
         let Delivery { sender, lane, number, .. } = *delivery;
         self.tell(&Told { sender, recipient, lane, number }, ResultCode::Expired, Receipt::ZERO);
+    }
+
+    /// Nobody is told of a notice whose time ran out.
+    pub(super) fn note_notice_expired(&mut self, slot: u32, delivery: &Delivery) {
+        self.counters.count(Reason::NoticeExpired);
+        log::warn!("{}: sequence {} of slot {slot}", Reason::NoticeExpired, delivery.sequence.0);
     }
 }
 

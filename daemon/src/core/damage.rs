@@ -23,7 +23,7 @@ pub(super) struct Whole {
     /// The sequence of the last of them.
     pub(super) last: Option<Sequence>,
     /// How many are not.
-    lost: u32,
+    pub(super) lost: u32,
     /// Those of them whose routing fields are whole, and that are messages.
     senders: Vec<Routing>,
 }
@@ -65,6 +65,7 @@ impl Core {
             if whole.lost > 0 {
                 let (reason, lost, first, last) =
                     (Reason::StoredDamaged, whole.lost, chunk.first.0, chunk.last.0);
+                self.counters.count_all(reason, lost.into());
                 log::error!("{reason}: {lost} messages of slot {slot} between sequences {first} and {last}");
             }
             if all.bytes.is_empty() {

@@ -8,6 +8,7 @@ use e2e_protocol::wire::session::emit_ping;
 use e2e_protocol::wire::{ErrorCode, FrameType};
 
 use super::connection::{Connection, Phase};
+use super::counters::Waiting;
 use super::timers::Timer;
 use super::{ConnId, Core, Stopping};
 use crate::limits::TEXT_LOGIN_MS;
@@ -56,6 +57,12 @@ impl Core {
             }
             Timer::Stop => {
                 self.stopping = Some(Stopping::Over);
+                let Waiting { messages, stored_messages, .. } = self.counters.waiting;
+                let cut = messages.saturating_sub(stored_messages);
+                if cut > 0 {
+                    self.counters.count_all(Reason::StopCut, cut);
+                    log::error!("{}: {cut} messages were not given to the store", Reason::StopCut);
+                }
                 for id in self.connections.ids() {
                     self.close(id, Reason::Told(ErrorCode::Restarting));
                 }

@@ -18,7 +18,6 @@ use super::mailbox::{Delivery, Kind, Mailbox, Replay};
 use super::moment::Moment;
 use super::timers::Timer;
 use super::{Action, ConnId, Core};
-use crate::reason::Reason;
 use crate::store::{Chunk, Request, StoreErrorKind};
 
 /// What the next frame of a backlog came to.
@@ -84,7 +83,9 @@ impl Core {
         let deliveries_max = self.deliveries_max(present);
         let offered =
             self.with_mailbox(slot, |mailbox| mailbox.offer_ring(credit, deliveries_max, offer_bytes));
-        if offered == Some(true) {
+        let Some((messages, waits)) = offered else { return };
+        self.counters.totals.delivered += messages;
+        if waits {
             self.flush_later(id);
         }
     }
@@ -111,7 +112,7 @@ impl Core {
             Replay::Idle | Replay::Loaded { .. } => {}
         }
         if !mailbox.is_behind() {
-            mailbox.forget_missing();
+            mailbox.forget_missing(&mut self.counters.waiting);
         }
         let (is_behind, last, after) = (mailbox.is_behind(), mailbox.durable, mailbox.offered);
         // Nothing is read that could not be offered: an acknowledgement comes first.
@@ -172,6 +173,7 @@ impl Core {
             routed.mark_redelivered();
         }
         self.with_mailbox(slot, |mailbox| mailbox.note_offered(delivery));
+        self.counters.totals.delivered += u64::from(delivery.kind == Kind::Message);
         self.flush_later(id);
         Step::Done
     }
@@ -183,7 +185,7 @@ impl Core {
         match delivery.kind {
             _ if !is_new => {}
             Kind::Message => self.tell_expired(slot, &delivery),
-            _ => log::warn!("{}: sequence {}", Reason::NoticeExpired, delivery.sequence.0),
+            _ => self.note_notice_expired(slot, &delivery),
         }
         let kind = if delivery.kind.is_charged() { Kind::Expired } else { Kind::ExpiredNotice };
         self.with_mailbox(slot, |mailbox| mailbox.note_offered(Delivery { kind, ..delivery }));
@@ -231,7 +233,7 @@ impl Core {
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
         mailbox.offered = mailbox.offered.max(last);
         if !mailbox.is_behind() {
-            mailbox.forget_missing();
+            mailbox.forget_missing(&mut self.counters.waiting);
         }
         self.set_replay(slot, Replay::Idle);
     }
@@ -413,11 +415,12 @@ impl Mailbox {
     }
 
     /// Offers frames of the ring, once those offered before are written, as far as the credit reaches;
-    /// returns whether there is something to write.
-    fn offer_ring(&mut self, credit: Credit, deliveries_max: usize, offer_bytes: u64) -> bool {
+    /// returns how many of them are messages, and whether there is something to write.
+    fn offer_ring(&mut self, credit: Credit, deliveries_max: usize, offer_bytes: u64) -> (u64, bool) {
         if self.written_at < self.offered_at {
-            return true;
+            return (0, true);
         }
+        let mut messages = 0;
         let limit = self.offered_at + offer_bytes;
         while self.offered_at < self.ring.tail().min(limit) {
             let at = self.offered_at;
@@ -439,8 +442,9 @@ impl Mailbox {
             }
             self.offered_at = at + frame_bytes as u64;
             self.note_offered(delivery_of(frame_type, &routing, frame_bytes, self.offered_at));
+            messages += u64::from(frame_type == FrameType::Deliver);
         }
-        self.written_at < self.offered_at
+        (messages, self.written_at < self.offered_at)
     }
 
     /// Takes back what was offered and not begun to be written, since it lies on disk now and need not

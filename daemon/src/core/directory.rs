@@ -15,6 +15,7 @@ use e2e_protocol::wire::roll::{RollOver, Rolls};
 
 use super::rates::{Act, Rate, per_hour, per_minute};
 use super::{Action, ConnId, Core};
+use crate::reason::Reason;
 use crate::store::{
     BundleRecord, KeyHistory, PrekeyBatchRecord, PrekeyCount, PublishError, Request, RollOverRecord,
     SignedPrekeyRecord, StoreErrorKind, StoredToken,
@@ -72,7 +73,11 @@ impl Core {
             return self.push_error(id, ErrorCode::StoreFailed, lookup.request, "the relay's disk failed");
         }
         if let Some(token) = self.ask(id, lookup.request, address.uid) {
-            let one_time = lookup.want == Want::OneTime && self.may_hand_out(asker, slot);
+            let wanted = lookup.want == Want::OneTime;
+            let one_time = wanted && self.may_hand_out(asker, slot);
+            if wanted && !one_time {
+                self.counters.count(Reason::PrekeyWithheld);
+            }
             self.actions.push_back(Action::Store(match lookup.want {
                 Want::RollOvers => Request::ReadKeys { slot, token },
                 _ => Request::TakeBundle { slot, one_time, token },
@@ -268,11 +273,16 @@ impl Core {
     /// Who waited for this answer, if they still are there.
     pub(super) fn answered(&mut self, token: u64) -> Option<(ConnId, u32)> {
         let Some(Pending::Request { id, request, .. }) = self.pending.remove(&token) else { return None };
-        let connection = self.connections.get_mut(id)?;
-        connection.requests_pending = connection.requests_pending.saturating_sub(1);
-        let ready = connection.slot().is_some();
-        self.flush_later(id);
-        ready.then_some((id, request))
+        let mut is_ready = false;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.requests_pending = connection.requests_pending.saturating_sub(1);
+            is_ready = connection.slot().is_some();
+            self.flush_later(id);
+        }
+        if !is_ready {
+            self.counters.count(Reason::Unheard);
+        }
+        is_ready.then_some((id, request))
     }
 
     /// What a request is about that waits for an answer.

@@ -75,7 +75,7 @@ impl Core {
             return;
         } else if !mailbox.is_behind() {
             // All that there is has gone; what is counted beyond that never came to the disk, or was lost on it.
-            mailbox.forget_missing();
+            mailbox.forget_missing(&mut self.counters.waiting);
             return self.touch(slot);
         }
         let after = mailbox.acked;
@@ -107,6 +107,9 @@ impl Core {
         let (relay_ms, is_emptying) = (self.now.relay_ms, self.is_emptying(slot));
         for chunk in chunks {
             let whole = whole_frames(chunk);
+            if is_emptying {
+                self.counters.count_all(Reason::StoredDamaged, whole.lost.into());
+            }
             let mut rest = whole.bytes.as_slice();
             while let Some((count, (frame_type, routing))) = frame_bytes_at(rest).zip(routing_at(rest)) {
                 rest = rest.get(count..).unwrap_or_default();
@@ -152,7 +155,7 @@ impl Core {
         match delivery.kind {
             _ if was_told => {}
             Kind::Message => self.tell_expired(slot, delivery),
-            _ => log::warn!("{}: sequence {}", Reason::NoticeExpired, delivery.sequence.0),
+            _ => self.note_notice_expired(slot, delivery),
         }
         self.touch(slot);
     }

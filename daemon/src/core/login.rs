@@ -209,7 +209,9 @@ impl Core {
         }
         if let Some(user) = self.users.at(slot) {
             user.registered = true;
-            log::info!("registered {}", user.name);
+            let name = user.name;
+            self.counters.totals.registrations += 1;
+            log::info!("registered {}", self.shown(&name));
         }
         // The name is its key's even if the connection is gone meanwhile.
         if let Some(receive) = receive
@@ -245,7 +247,7 @@ impl Core {
         connection.phase = Phase::Ready { slot, credit };
         self.connections.leave_login(id);
         let Some(user) = self.users.at(slot) else { return Ok(()) };
-        let (prekeys, uid) = (user.prekeys, Uid::new(slot, user.generation));
+        let (prekeys, uid, name) = (user.prekeys, Uid::new(slot, user.generation), user.name);
         let queued = user.mailbox().map_or(0, |mailbox| mailbox.messages);
         let welcome = Welcome {
             uid,
@@ -259,6 +261,8 @@ impl Core {
             ttl_seconds_max: TTL_SECONDS_MAX,
         };
         self.push(id, HEADER_BYTES + 48, |out| welcome.emit(out));
+        self.counters.totals.logins += 1;
+        log::debug!("connection {} is {}'s", id.index, self.shown(&name));
         self.keep_alive_from_login(id);
         if credit.is_some() {
             self.attach_receiver(slot, id);
@@ -270,6 +274,7 @@ impl Core {
         if let Some(user) = self.users.at(slot) {
             debug_assert!(user.receiver.is_none(), "the older receiver was ended before");
             user.receiver = Some(id);
+            self.counters.receivers += 1;
         }
         self.note_presence(slot);
         self.touch(slot);
@@ -283,6 +288,7 @@ impl Core {
             return;
         }
         user.receiver = None;
+        self.counters.receivers = self.counters.receivers.saturating_sub(1);
         self.note_presence(slot);
         self.set_replay(slot, Replay::Idle);
         // The account of deliveries is kept by `with_mailbox`, which must not have the pool meanwhile.

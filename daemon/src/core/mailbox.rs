@@ -22,6 +22,7 @@ use e2e_protocol::ids::{Lane, Number, Sequence, Uid};
 
 use e2e_protocol::wire::routed::routing_at;
 
+use super::counters::Waiting;
 use super::ring::{Pool, Ring};
 use super::shares::Shares;
 
@@ -250,7 +251,7 @@ impl Mailbox {
 
     /// All that the store holds was offered: whatever else was counted there never came to the disk
     /// (`StoredMailbox::messages`), or was lost on it. While something is on its way there, it is counted later.
-    pub(crate) fn forget_missing(&mut self) {
+    pub(super) fn forget_missing(&mut self, waiting: &mut Waiting) {
         debug_assert!(!self.is_behind(), "what was not offered is not missing");
         self.recount = self.spill.is_some();
         if self.recount {
@@ -264,6 +265,7 @@ impl Mailbox {
         if missing == 0 {
             return;
         }
+        let before = self.waiting();
         self.messages = self.messages.saturating_sub(missing);
         self.bytes = self.bytes.saturating_sub(self.stored_bytes.saturating_sub(bytes));
         (self.stored_messages, self.stored_bytes) = (messages, bytes);
@@ -271,6 +273,7 @@ impl Mailbox {
             self.acked = self.acked.max(self.durable);
         }
         self.acked_unsaid = true;
+        waiting.change(before, self.waiting());
     }
 
     /// Lets go of what is both safe and, if somebody receives, written to their socket.

@@ -14,11 +14,12 @@
 //! decided in `arrivals`, login is in `login`, keys in `directory`, registration tokens in `tokens`, a name's change to a new key or to nobody in `ownership`, what a connection is told
 //! and its end in `output`, what time brings about in `deadlines` and `expiry`; what is asked of names and ids: `presence`, `blocks`, `query`; what the
 //! administrator does: `admin`.
-//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`. State: `users`, `names`,
+//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`, what is counted in `counters`, how names are logged in `alias`. State: `users`, `names`,
 //! `mailbox`, `ring`, `lane`, `connection`.
 
 mod addresses;
 pub mod admin;
+mod alias;
 mod arrivals;
 mod blocks;
 mod budgets;
@@ -26,6 +27,7 @@ pub mod ceiling;
 mod collect;
 mod connection;
 mod connections;
+pub mod counters;
 mod damage;
 mod deadlines;
 mod deliver;
@@ -59,11 +61,14 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use admin::{Answer, TokenChange};
+use alias::Aliases;
+pub use alias::Shown;
 use blocks::{Blocking, Blocks};
 use budgets::Budgets;
 pub use connection::ConnId;
 use connection::{OutputPool, Phase};
 use connections::Connections;
+use counters::Counters;
 use directory::Pending;
 use expiry::Search;
 use login::ToVerify;
@@ -100,7 +105,7 @@ pub struct Policy {
     pub tokens: Vec<Vec<u8>>,
     /// Nobody is told who is online; results say ACCEPTED instead of COLLECTED and STORED.
     pub presence_private: bool,
-    /// Users' names are not written into the log.
+    /// Names appear in log lines as aliases that nobody can turn back.
     pub hide_names: bool,
 }
 
@@ -149,6 +154,8 @@ pub struct Core {
     timers: Timers,
     rates: Rates,
     budgets: Budgets,
+    counters: Counters,
+    aliases: Aliases,
     actions: VecDeque<Action>,
 
     /// What waits for a signature to be verified.
@@ -202,6 +209,7 @@ impl Core {
     pub fn new(limits: Limits, policy: Policy, snapshot: &Snapshot, seed: [u8; 32]) -> Self {
         let users = Users::new(snapshot);
         let budgets = Budgets::new(users.shares());
+        let counters = Counters::new(&users);
         let mut timers = Timers::default();
         timers.set(limits.expiry_interval_ms, Timer::Expiry);
         Self {
@@ -219,6 +227,8 @@ impl Core {
             outputs: OutputPool::default(),
             timers,
             budgets,
+            counters,
+            aliases: Aliases::new(&seed),
             rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),
@@ -285,7 +295,8 @@ impl Core {
     pub fn handle_frame(&mut self, id: ConnId, frame: Frame<'_>) {
         let Some(connection) = self.connections.get(id) else { return };
         match (&connection.phase, frame) {
-            (Phase::Ending(_), _) | (Phase::Ready { .. }, Frame::Skipped) => {}
+            (Phase::Ending(_), _) => {}
+            (Phase::Ready { .. }, Frame::Skipped) => self.counters.count(Reason::FrameSkipped),
             (_, Frame::Skipped) => self.skip_before_login(id),
             (Phase::Ready { slot, .. }, Frame::Send(message)) => self.handle_send(id, *slot, &message),
             (Phase::Ready { slot, .. }, Frame::Ack(ack)) => self.handle_ack(id, *slot, &ack),
@@ -501,26 +512,6 @@ impl Core {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// What there is of everything, for people.
-    #[must_use]
-    pub fn stat(&self) -> Vec<(&'static str, u64)> {
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        vec![
-            ("names", count(self.users.count())),
-            ("connections", count(self.connections.len())),
-            ("before_login", count(self.connections.before_login)),
-            ("to_verify", count(self.to_verify.len())),
-            ("requests_pending", count(self.pending.len())),
-            ("lanes", count(self.lanes)),
-            ("message_bytes", count(self.pool.in_use_bytes())),
-            ("output_bytes", count(self.outputs.in_use_bytes())),
-            ("backlog_bytes", count(self.budgets.replay_bytes)),
-            ("unacknowledged", count(self.budgets.deliveries)),
-            ("store_in_flight_bytes", count(self.store_in_flight_bytes)),
-            ("store_is_failing", u64::from(self.store_is_failing())),
-        ]
     }
 
     /// How many names are registered, connections open, and bytes of blocks in use.

@@ -36,6 +36,11 @@ impl Core {
         if std::mem::replace(&mut connection.close_queued, true) {
             return;
         }
+        // What ended it was counted when it was told; if it is cut before it has that, this is another reason.
+        if !matches!(connection.phase, Phase::Ending(told) if told == reason) {
+            self.counters.count(reason);
+        }
+        log::debug!("connection {} from {} is over: {reason}", id.index, connection.address);
         self.leave(id, Phase::Ending(reason));
         self.actions.push_back(Action::Close(id, reason));
     }
@@ -88,6 +93,7 @@ impl Core {
         retry_after_seconds: u32,
         text: &str,
     ) {
+        self.counters.count(code.into());
         let frame =
             ErrorFrame { code: code.into(), closes: request == 0, request, retry_after_seconds, text };
         self.push(id, HEADER_BYTES + 13 + ERROR_TEXT_BYTES_MAX, |out| frame.emit(out));

@@ -302,6 +302,7 @@ impl Core {
         let writing = match self.changing.get_mut(&slot).map(|changing| &mut changing.step) {
             Some(Step::Writing(writing)) => writing,
             Some(Step::Emptying) => {
+                self.counters.count(Reason::NoticeKeyChanged);
                 log::warn!("{}: a notice for slot {slot}", Reason::NoticeKeyChanged);
                 return true;
             }
@@ -310,6 +311,7 @@ impl Core {
         if writing.notices.len() < held_max {
             writing.notices.push((*message, code, receipt));
         } else {
+            self.counters.count(Reason::NoticeBusy);
             log::warn!("{}: a notice for slot {slot}", Reason::NoticeBusy);
         }
         true
@@ -339,6 +341,7 @@ impl Core {
         }
         if !writing.notices.is_empty() {
             let count = writing.notices.len();
+            self.counters.count_all(Reason::NoticeKeyChanged, count as u64);
             log::warn!("{}: {count} notices for slot {slot}", Reason::NoticeKeyChanged);
         }
         match writing.becomes {
@@ -361,8 +364,10 @@ impl Core {
         self.end_all(slot, ErrorCode::KeyChanged, "the name belongs to a new key now");
         self.drain_shares(slot);
         if let Some(user) = self.users.at(slot) {
-            log::info!("{} rolled over to a new key", user.name);
+            let name = user.name;
             self.lanes -= user.roll_over(uid, fingerprint, &mut self.pool);
+            self.counters.totals.roll_overs += 1;
+            log::info!("{} rolled over to a new key", self.shown(&name));
         }
     }
 
@@ -374,7 +379,8 @@ impl Core {
         self.forget_blocks(slot);
         self.drain_shares(slot);
         if let Some((name, lanes)) = self.users.remove(slot, &mut self.pool) {
-            log::info!("{name} was removed");
+            log::info!("{} was removed", self.shown(&name));
+            self.counters.totals.removals += 1;
             self.lanes -= lanes;
             self.tell_gone(slot, name);
         }

@@ -81,6 +81,11 @@ impl Watches {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// A connection is over.
     pub(super) fn forget(&mut self, id: ConnId) {
         for slot in self.by_connection.remove(&id).unwrap_or_default() {

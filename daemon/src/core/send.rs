@@ -27,7 +27,17 @@ enum Taken {
 impl Core {
     pub(super) fn handle_send(&mut self, id: ConnId, slot: u32, message: &Routed<'_>) {
         let Routing { lane, number, .. } = message.routing;
-        let kind = match self.take(id, slot, message) {
+        let taken = self.take(id, slot, message);
+        let totals = &mut self.counters.totals;
+        match &taken {
+            Ok(Taken::Accepted) => {
+                totals.accepted += 1;
+                totals.accepted_bytes += message.envelope().len() as u64;
+            }
+            Ok(Taken::Repeated(_)) => totals.repeated += 1,
+            Err(code) => self.count_refused(*code, 1),
+        }
+        let kind = match taken {
             // The result is said when it comes.
             Ok(Taken::Accepted | Taken::Repeated(Seen::New | Seen::Uncertain | Seen::Pending)) => return,
             Ok(Taken::Repeated(Seen::Stored | Seen::Done)) if self.policy.presence_private => {
@@ -102,7 +112,11 @@ impl Core {
         let lanes = &mut self.users.at(slot)?.activate().lanes;
         let may_grow = lanes.len() < per_name_max && (room || lanes.len() == 0);
         self.lanes += usize::from(may_grow);
-        lanes.open(lane, id, now_ms, may_grow)
+        let opened = lanes.open(lane, id, now_ms, may_grow);
+        if opened.is_some() && !may_grow {
+            self.counters.count(Reason::LaneForgotten);
+        }
+        opened
     }
 
     /// Forgets the lanes of the next user who is not connected, if one is near.
@@ -113,6 +127,7 @@ impl Core {
             if let Some(user) = self.users.at(hand).filter(|user| hand != but && user.connections == 0) {
                 let forgotten = user.deactivate();
                 self.lanes -= forgotten;
+                self.counters.count_all(Reason::LaneForgotten, forgotten as u64);
                 if forgotten > 0 {
                     return;
                 }
@@ -168,6 +183,8 @@ impl Core {
         }
         mailbox.messages += 1;
         mailbox.bytes += frame_bytes;
+        self.counters.waiting.messages += 1;
+        self.counters.waiting.bytes += frame_bytes;
         if let Some(sender) = charged {
             let before = mailbox.shares.len();
             mailbox.shares.charge(sender, 1, frame_bytes);
@@ -197,10 +214,12 @@ impl Core {
         let sender = lane.sender;
         let is_late = matches!(code, ResultCode::Collected | ResultCode::Expired);
         let Some(user) = self.users.with_uid(sender) else {
-            for _ in results.filter(|_| is_late) {
-                log::warn!("{}: a notice for slot {}", Reason::NoticeKeyChanged, sender.slot());
+            let reason = if is_late { Reason::NoticeKeyChanged } else { Reason::Unheard };
+            let count = results.count();
+            if is_late {
+                log::warn!("{reason}: {count} notices for slot {}", sender.slot());
             }
-            return;
+            return self.counters.count_all(reason, count as u64);
         };
         let seen = match code {
             ResultCode::Collected | ResultCode::Done | ResultCode::Accepted => Seen::Done,
@@ -238,6 +257,9 @@ impl Core {
                 let reason = (said == ResultCode::Refused).then_some(ErrorCode::StoreFailed);
                 self.say(id, result_kind(lane.lane, said, reason), number, receipt)
             });
+            if !is_heard && !is_late {
+                self.counters.count(Reason::Unheard);
+            }
             let message = Told { sender, recipient: lane.recipient, lane: lane.lane, number };
             if is_late && (is_private || !is_heard) && !self.hold_notice(&message, code, receipt) {
                 self.put_notice(&message, code, receipt);
@@ -246,6 +268,12 @@ impl Core {
         if let Some(id) = listener {
             self.flush_later(id);
         }
+    }
+
+    /// Messages are refused, now or after they were taken.
+    pub(super) fn count_refused(&mut self, code: ErrorCode, messages: u64) {
+        self.counters.totals.refused += messages;
+        self.counters.count_all(code.into(), messages);
     }
 
     /// Appends a result to a connection's output, which is to be flushed then; returns whether there is the connection.
@@ -259,20 +287,22 @@ impl Core {
     pub(super) fn put_notice(&mut self, message: &Told, code: ResultCode, receipt: Receipt) {
         let Told { sender, recipient, lane, number } = *message;
         let time_ms = self.now.relay_ms;
-        let sequence = self.users.at(sender.slot()).map(|user| user.activate().mailbox.last.0 + 1);
-        let Some(sequence) = sequence.map(Sequence) else { return };
+        let last = self.users.at(sender.slot()).map(|user| user.activate().mailbox.last);
+        let sequence = Sequence(last.unwrap_or_default().0 + 1);
         let routing =
             Routing { peer: recipient, lane, number, sequence, time_ms, ttl_seconds: TTL_SECONDS_MAX };
         let mut frame = [0; Notice::FRAME_BYTES];
-        let notice = Notice { routing, code, receipt };
-        if notice.emit(&mut frame).is_err() {
-            return;
-        }
+        let emitted = Notice { routing, code, receipt }.emit(&mut frame);
+        debug_assert!(emitted.is_ok(), "the frame has room for a notice");
         let dropped = match self.put(sender, None, &frame, |_, _| {}) {
-            Ok(()) => return,
+            Ok(()) => {
+                self.counters.totals.notices += 1;
+                return;
+            }
             Err(ErrorCode::MailboxFull) => Reason::NoticeMailboxFull,
             Err(_) => Reason::NoticeBusy,
         };
+        self.counters.count(dropped);
         log::warn!("{dropped}: a notice for slot {}", sender.slot());
     }
 }

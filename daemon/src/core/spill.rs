@@ -5,12 +5,14 @@
 //! so that a failure has nothing stored behind it.
 
 use e2e_protocol::ids::{Receipt, Sequence, Uid};
-use e2e_protocol::wire::FrameType;
 use e2e_protocol::wire::routed::routing_at;
 use e2e_protocol::wire::transfer::ResultCode;
+use e2e_protocol::wire::{ErrorCode, FrameType};
 
+use super::counters::Counters;
 use super::deliver::frames_between;
 use super::mailbox::{Mailbox, Spill};
+use super::ring::Pool;
 use super::send::Told;
 use super::timers::Timer;
 use super::{Action, Core};
@@ -40,7 +42,9 @@ impl Core {
             let Some(slot) = self.to_spill.pop_front() else { return };
             let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { continue };
             mailbox.spill_queued = false;
+            let waiting = mailbox.waiting();
             if let Some(request) = mailbox.spill(slot, append_bytes_max) {
+                self.counters.waiting.change(waiting, mailbox.waiting());
                 self.store_in_flight_bytes += request.payload_bytes();
                 self.actions.push_back(Action::Store(request));
             }
@@ -56,7 +60,9 @@ impl Core {
         self.store_in_flight_bytes -= spill.bytes();
         // After UNCERTAIN only COLLECTED or EXPIRED follows: the same id may be on its way again.
         let from = spill.start.max(mailbox.uncertain_at);
-        for told in messages_between(mailbox, uid, from, spill.end) {
+        let stored = messages_between(mailbox, uid, from, spill.end);
+        self.counters.totals.stored += stored.len() as u64;
+        for told in stored {
             self.tell(&told, ResultCode::Stored, Receipt::ZERO);
         }
         let Some(user) = self.users.at(slot) else { return };
@@ -64,7 +70,7 @@ impl Core {
         let Some(mailbox) = user.mailbox() else { return };
         mailbox.safe_at = mailbox.safe_at.max(spill.end);
         if mailbox.recount && !mailbox.is_behind() {
-            mailbox.forget_missing();
+            mailbox.forget_missing(&mut self.counters.waiting);
         }
         // A reader who is slower than the disk gets the rest from there: memory is for the others.
         let rest = if receiver.is_some() && mailbox.written_at < mailbox.safe_at {
@@ -90,6 +96,7 @@ impl Core {
         let Some(mailbox) = user.mailbox() else { return };
         let Some(spill) = mailbox.spill.take_if(|spill| spill.first == first) else { return };
         log::error!("messages could not be stored: {error}");
+        let waiting = mailbox.waiting();
         // What was counted as stored, and is not acknowledged since, is not.
         let failed = frames_between(mailbox, spill.start.max(mailbox.safe_at), spill.end)
             .fold((0, 0), |(messages, bytes), (_, _, _, frame_bytes)| (messages + 1, bytes + frame_bytes));
@@ -108,17 +115,20 @@ impl Core {
         let refused = messages_between(mailbox, uid, uncertain_at, tail);
         mailbox.uncertain_at = uncertain_at;
         let shares = mailbox.shares.len();
-        let let_go = if receiving { Vec::new() } else { mailbox.let_go(&mut self.pool) };
+        let let_go = if receiving { Vec::new() } else { mailbox.let_go(&mut self.pool, &mut self.counters) };
+        self.counters.waiting.change(waiting, mailbox.waiting());
         self.budgets.shares -= shares - mailbox.shares.len();
         for (sender, bytes) in let_go {
             self.users.give_back(sender, bytes);
         }
         self.store_in_flight_bytes -= spill.bytes();
         self.store_failed();
+        self.counters.count_all(Reason::Uncertain, uncertain.len() as u64);
         for told in uncertain {
             self.tell(&told, ResultCode::Uncertain, Receipt::ZERO);
         }
         if !receiving {
+            self.count_refused(ErrorCode::StoreFailed, refused.len() as u64);
             for told in refused {
                 self.tell(&told, ResultCode::Refused, Receipt::ZERO);
             }
@@ -198,7 +208,7 @@ impl Mailbox {
     }
 
     /// Lets go of what is in memory only: nobody receives, and it could not be stored. Returns whose it was.
-    fn let_go(&mut self, pool: &mut super::ring::Pool) -> Vec<(Uid, u64)> {
+    fn let_go(&mut self, pool: &mut Pool, counters: &mut Counters) -> Vec<(Uid, u64)> {
         let from = self.safe_at.max(self.ring.head());
         let (mut messages, mut bytes, mut whose) = (0, 0, Vec::new());
         for (at, frame_type, routing, frame_bytes) in frames_between(self, from, self.ring.tail()) {
@@ -214,6 +224,7 @@ impl Mailbox {
             } else {
                 continue;
             };
+            counters.count(reason);
             log::warn!("{reason}: sequence {}", routing.sequence.0);
         }
         self.messages = self.messages.saturating_sub(messages);

@@ -12,6 +12,7 @@ use super::{EventLoop, Socket, Speaks, TOKEN_LISTENER_LAST};
 use crate::address::AddressKey;
 use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN};
 use crate::partials::Partial;
+use crate::reason::Reason;
 
 impl EventLoop {
     /// Has the system say when there is somebody to accept.
@@ -48,12 +49,16 @@ impl EventLoop {
                     Some(Ok((stream, peer))) => {
                         is_done = false;
                         if let Err(error) = self.open(stream, peer) {
-                            log::debug!("cannot set up a connection: {error}");
+                            log::debug!("cannot set up a connection from {peer}: {error}");
                         }
                     }
                     // The peer was gone before it was accepted.
-                    Some(Err(error)) if error.kind() == ErrorKind::ConnectionAborted => is_done = false,
+                    Some(Err(error)) if error.kind() == ErrorKind::ConnectionAborted => {
+                        is_done = false;
+                        self.core.note(Reason::AcceptAborted);
+                    }
                     Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
+                        self.core.note(Reason::AcceptFailed);
                         log::warn!("cannot accept a connection: {error}");
                         self.accept_after_ms = now_ms + ACCEPT_PAUSE_MS;
                         return;
@@ -69,14 +74,14 @@ impl EventLoop {
     }
 
     fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+        stream.set_nodelay(true).inspect_err(|_| self.core.note(Reason::SetupFailed))?;
         let is_proxy = self.proxies.iter().any(|proxies| proxies.contains(peer.ip()));
         let address = if is_proxy { AddressKey::Behind } else { AddressKey::from(peer.ip()) };
         let id = self.core.handle_opened(address);
         let index = id.index as usize;
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
-            self.core.handle_lost(id);
+            self.core.handle_unusable(id);
             return Err(error);
         }
         if self.sockets.len() <= index {

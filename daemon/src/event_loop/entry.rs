@@ -12,6 +12,7 @@ use crate::address::AddressKey;
 use crate::core::{ConnId, ceiling};
 use crate::limits::{TEXT_PIECE_BYTES, TEXT_SESSIONS_MAX};
 use crate::proxy;
+use crate::reason::Reason;
 use crate::text::{Input, Text};
 
 impl EventLoop {
@@ -98,7 +99,10 @@ impl EventLoop {
             Input::Ping => line = Some("PONG".to_owned()),
             Input::Stat => line = Some(self.stat()),
             Input::Hex => line = Some("# one frame a line".to_owned()),
-            Input::Bad(what) => line = Some(format!("ERROR {what}")),
+            Input::Bad(what) => {
+                self.core.note(Reason::TextLineRefused);
+                line = Some(format!("ERROR {what}"));
+            }
             Input::Help => {
                 if let Some(text) = self.text(id) {
                     text.say_help();
@@ -107,9 +111,11 @@ impl EventLoop {
             Input::Frame(bytes) => match Frame::parse(&bytes, self.core.body_bytes_max(id)) {
                 Ok(Parsed::Frame(frame, count)) if count == bytes.len() => self.core.handle_frame(id, frame),
                 Ok(Parsed::Frame(_, count)) => {
+                    self.core.note(Reason::TextLineRefused);
                     line = Some(format!("ERROR the frame ends after {count} of {} bytes", bytes.len()));
                 }
                 Ok(Parsed::Incomplete { .. }) => {
+                    self.core.note(Reason::TextLineRefused);
                     line = Some(format!("ERROR the frame has more than {} bytes", bytes.len()));
                 }
                 Err(error) => self.core.handle_bad_frame(id, error),

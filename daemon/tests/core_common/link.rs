@@ -1,5 +1,7 @@
 //! One connection: a socket with a small buffer, and the client behind it that keeps what it was told.
 
+use std::collections::BTreeMap;
+
 use e2e_protocol::ids::{Modulus, Receipt, Signature, Uid};
 use e2e_protocol::limits::BODY_BYTES_MAX;
 use e2e_protocol::wire::directory::Published;
@@ -86,6 +88,9 @@ pub(crate) struct Link {
     socket: Vec<u8>,
     unread: Vec<u8>,
     pub(crate) closed: Option<Reason>,
+    /// How often the relay gave it each reason, codes that it was told and how it was closed; of a relay that was
+    /// started again since, nothing.
+    pub(crate) reasons: Option<BTreeMap<&'static str, u64>>,
 
     pub(crate) challenge: Option<Challenge>,
     pub(crate) welcome: Option<Welcome>,
@@ -128,6 +133,7 @@ impl Link {
             socket: Vec::new(),
             unread: Vec::new(),
             closed: None,
+            reasons: Some(BTreeMap::new()),
             challenge: None,
             welcome: None,
             delivered: Vec::new(),
@@ -235,6 +241,7 @@ impl Link {
                 let code = error.code.known().expect("the relay says only what it knows");
                 assert_eq!(error.closes, error.request == 0);
                 self.retry_after = error.retry_after_seconds;
+                self.note_reason(code.into());
                 if error.closes {
                     self.last_words = Some(code);
                 } else {
@@ -251,6 +258,9 @@ impl Link {
                 self.result_frames += 1;
                 let mut receipts = result.receipts.iter();
                 for number in result.numbers() {
+                    if result.code == ResultCode::Refused {
+                        self.note_reason(result.reason.known().expect("a reason that is known").into());
+                    }
                     self.results.push(Told {
                         lane: result.lane.0,
                         number: number.0,
@@ -295,6 +305,12 @@ impl Link {
         }
     }
 
+    fn note_reason(&mut self, reason: Reason) {
+        if let Some(reasons) = &mut self.reasons {
+            *reasons.entry(reason.name()).or_default() += 1;
+        }
+    }
+
     fn note_delivered(
         &mut self,
         message: &e2e_protocol::wire::Routed<'_>,
@@ -321,6 +337,9 @@ impl Link {
     pub(crate) fn close(&mut self, reason: Reason) {
         self.read();
         self.closed = Some(reason);
+        if !matches!(reason, Reason::Told(_)) {
+            self.note_reason(reason);
+        }
         if self.reads && matches!(reason, Reason::Told(_) | Reason::PeerClosed) {
             assert!(self.unread.is_empty(), "a connection that ends well ends behind a whole frame");
         }

@@ -30,6 +30,7 @@ use e2e_protocol::wire::{ErrorCode, Frame, FrameType, Parsed, Routing};
 use e2e_relayd::address::AddressKey;
 use e2e_relayd::core::{Action, Core, Now, Policy};
 use e2e_relayd::limits::Limits;
+use e2e_relayd::reason::Reason;
 use e2e_relayd::store::Snapshot;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -121,6 +122,7 @@ impl World {
         assert_eq!(snapshot.relay_id, self.relay_id, "the relay keeps its id");
         self.core = Core::new(self.limits.clone(), self.policy.clone(), &snapshot, [4; 32]);
         self.links.iter_mut().for_each(Link::cut);
+        self.links.iter_mut().for_each(|link| link.reasons = None);
         self.now.monotonic_ms = 0;
     }
 
@@ -134,6 +136,27 @@ impl World {
             assert!(self.turns - start < 200_000, "the relay spins");
         }
         assert!(self.core.accounts_fit(), "memory is accounted for");
+        self.assert_all_is_counted();
+    }
+
+    /// Nobody was told a reason, or closed for one, that was not counted.
+    fn assert_all_is_counted(&self) {
+        for reason in Reason::ALL {
+            let of = |link: &Link| link.reasons.as_ref()?.get(reason.name()).copied();
+            let told: u64 = self.links.iter().filter_map(of).sum();
+            assert!(self.count(reason) >= told, "{reason}: {told}, but {} are counted", self.count(reason));
+        }
+    }
+
+    /// How often this was a reason, as the relay counts.
+    pub(crate) fn count(&self, reason: impl Into<Reason>) -> u64 {
+        self.core.counters().of(reason.into())
+    }
+
+    /// Every reason that was counted, and how often.
+    pub(crate) fn counted(&self) -> Vec<(&'static str, u64)> {
+        let counts = Reason::ALL.into_iter().map(|reason| (reason.name(), self.count(reason)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Lets `ms` go by, stopping at each of the relay's deadlines.
