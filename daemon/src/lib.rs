@@ -15,6 +15,7 @@ pub mod listen;
 pub mod logging;
 pub mod options;
 mod partials;
+pub mod process;
 pub mod proxy;
 pub mod reason;
 pub mod reload;

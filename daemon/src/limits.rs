@@ -270,6 +270,11 @@ constants! {
     pub const ACCEPTS_PER_TURN: usize = 8;
     /// How long accepting pauses when the system has no more file descriptors.
     pub const ACCEPT_PAUSE_MS: u64 = 1_000;
+    /// Lines that one place in the program may log at once (errors, warnings, information). Further ones are left out, and
+    /// it is said how many were.
+    pub const LOG_LINES_AT_ONCE: u64 = 30;
+    /// Lines that it may log in a minute from then on.
+    pub const LOG_LINES_MINUTE: u64 = 10;
     /// So often the service manager is told what the relay is busy with, if that changed.
     pub const STATUS_MS: u64 = 5_000;
     /// Bytes that are read of a connection that has just had something to say, if few others have. The rest waits behind

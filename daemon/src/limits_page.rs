@@ -50,6 +50,7 @@ fn unit(name: &str) -> &'static str {
         ("_ms", "ms"),
         ("wait", "ms"),
         ("seconds", "s"),
+        ("log_lines", "lines"),
         ("logins", "logins"),
         ("verifications", "signatures"),
         ("lookups", "requests"),

@@ -11,6 +11,7 @@ use super::{EventLoop, SLICES, Speaks};
 use crate::address::AddressKey;
 use crate::core::{ConnId, ceiling};
 use crate::limits::{TEXT_PIECE_BYTES, TEXT_SESSIONS_MAX};
+use crate::process::resident_bytes;
 use crate::proxy;
 use crate::reason::Reason;
 use crate::text::{Input, Text};
@@ -174,12 +175,4 @@ impl EventLoop {
             }
         }
     }
-}
-
-/// Resident memory of this process; zero where the system doesn't say.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0).saturating_mul(1_024)
 }
