@@ -8,13 +8,13 @@ use core::fmt;
 use e2e_protocol::wire::ErrorCode;
 
 macro_rules! reasons {
-    ($( $(#[$doc:meta])+ $variant:ident = $name:literal; )+) => {
+    ($( #[doc = $meaning:literal] $variant:ident = $name:literal; )+) => {
         /// Why.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
             /// The peer was told this code (spec/wire.md, section 7).
             Told(ErrorCode),
-            $( $(#[$doc])+ $variant, )+
+            $( #[doc = $meaning] $variant, )+
         }
 
         /// Those of which no peer is told, in their order.
@@ -27,6 +27,15 @@ macro_rules! reasons {
                 match self {
                     Self::Told(code) => code.name(),
                     $( Self::$variant => $name, )+
+                }
+            }
+
+            /// What it means, a sentence or two. `None` for a code: spec/wire.md, section 7, says it.
+            #[must_use]
+            pub fn meaning(self) -> Option<&'static str> {
+                match self {
+                    Self::Told(_) => None,
+                    $( Self::$variant => Some($meaning.trim_ascii()), )+
                 }
             }
 

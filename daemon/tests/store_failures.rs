@@ -251,6 +251,29 @@ fn a_failed_read_reopens_the_engine() {
 }
 
 #[test]
+fn counts_commits_reads_and_failures() {
+    let engine = Arc::new(FailingEngine::new(Arc::new(MemoryEngine::new()), StoreErrorKind::Io, false));
+    let (mut handle, answered) = start(&engine);
+    handle.submit(append(3, 1, 1, 10));
+    handle.submit(read(3, 0, 1));
+    next(&mut handle, &answered);
+    next(&mut handle, &answered);
+    engine.fail(1, 0);
+    handle.submit(append(3, 2, 2, 10));
+    next(&mut handle, &answered);
+    // What is counted shows a little later than the answer, and failing may be over by then.
+    let figures = loop {
+        let figures = handle.figures();
+        if figures.failures > 0 && !figures.is_failing {
+            break figures;
+        }
+        std::thread::sleep(Duration::from_millis(5)); // not a race: it only keeps the loop from spinning
+    };
+    assert_eq!((figures.commits.count(), figures.reads.count(), figures.failures), (2, 1, 1));
+    assert_eq!((figures.in_flight_bytes, figures.disk_is_low), (0, false));
+}
+
+#[test]
 fn shutdown_carries_out_what_is_queued_and_gives_the_answers() {
     let inner: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let engine = Arc::new(FailingEngine::new(Arc::clone(&inner), StoreErrorKind::Io, false));

@@ -17,7 +17,8 @@ use std::{
 };
 
 use super::{
-    Committer, Completion, Engine, Request, Store, StoreError,
+    Committer, Completion, Engine, Figures, Request, Store, StoreError,
+    figures::Meters,
     limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LOG_UNSETTLED_WAIT},
     reading,
     space::Space,
@@ -50,6 +51,7 @@ struct Shared {
     /// The relay's clock as last observed, Unix milliseconds.
     clock: AtomicU64,
     disk_is_low: AtomicBool,
+    meters: Meters,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,7 @@ impl StoreHandle {
             in_flight_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(clock),
             disk_is_low: AtomicBool::new(is_low),
+            meters: Meters::default(),
         });
         let (ready, threads) = (VecDeque::new(), Vec::new());
         let mut handle = Self { shared: Arc::clone(&shared), ready, threads, _lock: lock };
@@ -153,6 +156,16 @@ impl StoreHandle {
     #[must_use]
     pub fn disk_is_low(&self) -> bool {
         self.shared.disk_is_low.load(Ordering::Relaxed)
+    }
+
+    /// What is counted of the store.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            in_flight_bytes: self.in_flight_bytes(),
+            disk_is_low: self.disk_is_low(),
+            ..self.shared.meters.figures()
+        }
     }
 
     /// Carries out everything that is queued, stops the threads, and gives the answers not yet taken.
@@ -227,7 +240,13 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
             Step::Look => {}
             Step::Settle => committer.settle(true),
             Step::Commit(requests) => {
+                // What is refused untried is no commit.
+                let is_tried = committer.retry_after().is_none();
+                let begun = Instant::now();
                 let completions = committer.handle_batch(&requests, shared.clock());
+                if is_tried {
+                    shared.meters.commits.note(begun.elapsed());
+                }
                 let bytes = requests.iter().map(Request::payload_bytes).sum();
                 drop(requests);
                 shared.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -242,6 +261,7 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
             }
             Step::Stop => break,
         }
+        shared.meters.note_failing(committer.retry_after().is_some());
         let is_low = space.as_mut().is_some_and(|space| space.is_low(Instant::now()));
         if shared.disk_is_low.swap(is_low, Ordering::Relaxed) != is_low {
             notify();
@@ -349,7 +369,9 @@ fn read_loop(shared: &Shared, engine: &dyn Engine, notify: &dyn Fn()) {
             }
         };
         drop(queues);
+        let begun = Instant::now();
         let (completion, failure) = reading::answer(engine, &request);
+        shared.meters.reads.note(begun.elapsed());
         if failure.is_some() {
             shared.lock().failure = failure;
             shared.commits.notify_one();
