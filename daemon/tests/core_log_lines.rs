@@ -80,12 +80,12 @@ fn shows_names_where_it_may_and_nothing_that_is_secret() {
     for line in &hidden {
         assert!(!line.contains("alice") && !line.contains("bob"), "{line}");
     }
-    // One name has one alias, and another name another.
-    let alias = |lines: &[String], what: &str| {
+    // One name has one pseudonym, and another name another.
+    let pseudonym = |lines: &[String], what: &str| {
         let line = lines.iter().find(|line| line.contains(what) && line.contains('#')).unwrap();
         line.split(' ').find(|word| word.starts_with('#')).unwrap().to_owned()
     };
-    assert_eq!(alias(&hidden, "registered"), alias(&hidden, "was removed"));
+    assert_eq!(pseudonym(&hidden, "registered"), pseudonym(&hidden, "was removed"));
     let registered: Vec<_> = hidden.iter().filter(|line| line.starts_with("registered")).collect();
     assert_ne!(registered[0], registered[1]);
     // Who is closed is known by address.

@@ -14,12 +14,11 @@
 //! decided in `arrivals`, login is in `login`, keys in `directory`, registration tokens in `tokens`, a name's change to a new key or to nobody in `ownership`, what a connection is told
 //! and its end in `output`, what time brings about in `deadlines` and `expiry`; what is asked of names and ids: `presence`, `blocks`, `query`; what the
 //! administrator does: `admin`.
-//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`, what is counted in `counters`, how names are logged in `alias`. State: `users`, `names`,
+//! Memory that all share is in `budgets`, the sum of all limits in `ceiling`, what is counted in `counters`, how names are logged in `pseudonyms`. State: `users`, `names`,
 //! `mailbox`, `ring`, `lane`, `connection`.
 
 mod addresses;
 pub mod admin;
-mod alias;
 mod arrivals;
 mod blocks;
 mod budgets;
@@ -41,6 +40,7 @@ mod names;
 mod output;
 mod ownership;
 mod presence;
+mod pseudonyms;
 mod query;
 mod rates;
 mod ring;
@@ -61,8 +61,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use admin::{Answer, TokenChange};
-use alias::Aliases;
-pub use alias::Shown;
 use blocks::{Blocking, Blocks};
 use budgets::Budgets;
 pub use connection::ConnId;
@@ -75,6 +73,8 @@ use login::ToVerify;
 use moment::Moment;
 use ownership::Changing;
 use presence::Watches;
+use pseudonyms::Pseudonyms;
+pub use pseudonyms::Shown;
 use rates::Rates;
 use ring::Pool;
 use send::Told;
@@ -105,7 +105,7 @@ pub struct Policy {
     pub tokens: Vec<Vec<u8>>,
     /// Nobody is told who is online; results say ACCEPTED instead of COLLECTED and STORED.
     pub presence_private: bool,
-    /// Names appear in log lines as aliases that nobody can turn back.
+    /// Names appear in log lines as pseudonyms that nobody can turn back.
     pub hide_names: bool,
 }
 
@@ -155,7 +155,7 @@ pub struct Core {
     rates: Rates,
     budgets: Budgets,
     counters: Counters,
-    aliases: Aliases,
+    pseudonyms: Pseudonyms,
     actions: VecDeque<Action>,
 
     /// What waits for a signature to be verified.
@@ -228,7 +228,7 @@ impl Core {
             timers,
             budgets,
             counters,
-            aliases: Aliases::new(&seed),
+            pseudonyms: Pseudonyms::new(&seed),
             rates: Rates::new(limits.rates_max),
             actions: VecDeque::new(),
             to_verify: VecDeque::new(),

@@ -1,6 +1,6 @@
-//! How a name appears in a log line: as it is, or, where the relay's owner wants names hidden, as an alias.
+//! How a name appears in a log line: as it is, or, where the relay's owner wants names hidden, as a pseudonym.
 //!
-//! Owns: the alias. It is the same for one name from start to stop of the relay, and says nothing to who has the log and
+//! Owns: the pseudonym. It is the same for one name from start to stop of the relay, and says nothing to who has the log and
 //! not the key, which is in memory only. Every log line with a name in it goes through [`Core::shown`].
 
 use std::fmt;
@@ -10,25 +10,25 @@ use sha2::{Digest, Sha256};
 
 use super::Core;
 
-/// Bytes of an alias: enough to follow one name through a log, few to read.
-const ALIAS_BYTES: usize = 4;
+/// Bytes of a pseudonym: enough to follow one name through a log, few to read.
+const PSEUDONYM_BYTES: usize = 4;
 
-/// The key of this start's aliases.
-pub(super) struct Aliases([u8; 32]);
+/// The key of this start's pseudonyms.
+pub(super) struct Pseudonyms([u8; 32]);
 
-impl fmt::Debug for Aliases {
+impl fmt::Debug for Pseudonyms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Aliases")
+        f.write_str("Pseudonyms")
     }
 }
 
-impl Aliases {
+impl Pseudonyms {
     /// From the core's seed, of which this tells nothing.
     pub(super) fn new(seed: &[u8; 32]) -> Self {
-        Self(hash(b"e2e-relayd: aliases of names in logs", seed))
+        Self(hash(b"e2e-relayd: pseudonyms of names in logs", seed))
     }
 
-    fn of(&self, name: &Name) -> [u8; ALIAS_BYTES] {
+    fn of(&self, name: &Name) -> [u8; PSEUDONYM_BYTES] {
         let hashed = hash(&self.0, name.as_bytes());
         hashed.first_chunk().copied().unwrap_or_default()
     }
@@ -44,8 +44,8 @@ fn hash(first: &[u8], second: &[u8]) -> [u8; 32] {
 pub enum Shown {
     /// As it is.
     Name(Name),
-    /// Its alias.
-    Alias([u8; ALIAS_BYTES]),
+    /// Its pseudonym.
+    Pseudonym([u8; PSEUDONYM_BYTES]),
 }
 
 impl fmt::Display for Shown {
@@ -53,7 +53,7 @@ impl fmt::Display for Shown {
         match self {
             Self::Name(name) => write!(f, "{name}"),
             // No name has such a character.
-            Self::Alias(bytes) => write!(f, "#{:08x}", u32::from_be_bytes(*bytes)),
+            Self::Pseudonym(bytes) => write!(f, "#{:08x}", u32::from_be_bytes(*bytes)),
         }
     }
 }
@@ -62,7 +62,7 @@ impl Core {
     /// A name as it may stand in a log line.
     #[must_use]
     pub fn shown(&self, name: &Name) -> Shown {
-        if self.policy.hide_names { Shown::Alias(self.aliases.of(name)) } else { Shown::Name(*name) }
+        if self.policy.hide_names { Shown::Pseudonym(self.pseudonyms.of(name)) } else { Shown::Name(*name) }
     }
 }
 
@@ -75,12 +75,12 @@ mod tests {
     #[test]
     fn is_one_for_a_name_and_a_start() {
         let [alice, bob] = ["alice", "bob"].map(|name| name.parse().unwrap());
-        let (first, second) = (Aliases::new(&[1; 32]), Aliases::new(&[2; 32]));
-        assert_eq!(first.of(&alice), Aliases::new(&[1; 32]).of(&alice));
+        let (first, second) = (Pseudonyms::new(&[1; 32]), Pseudonyms::new(&[2; 32]));
+        assert_eq!(first.of(&alice), Pseudonyms::new(&[1; 32]).of(&alice));
         assert_ne!(first.of(&alice), first.of(&bob));
         assert_ne!(first.of(&alice), second.of(&alice));
         // Without the key, a hash of the name is of no use.
         assert!(!Sha256::digest(alice.as_bytes()).starts_with(&first.of(&alice)));
-        assert_eq!(Shown::Alias([0, 1, 0xAB, 0xCD]).to_string(), "#0001abcd");
+        assert_eq!(Shown::Pseudonym([0, 1, 0xAB, 0xCD]).to_string(), "#0001abcd");
     }
 }
