@@ -61,24 +61,6 @@ fn cut(path: &Path, bytes: u64) {
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
 }
 
-/// Table, key and value of each record.
-type Contents = Vec<(Table, Vec<u8>, Vec<u8>)>;
-
-/// Everything that the store holds, as a start and a reading client see it.
-fn contents(engine: &dyn Engine) -> Contents {
-    let mut contents = Vec::new();
-    for table in Table::ALL.into_iter().filter(|table| *table != Table::Segments) {
-        let mut visit = |key: &[u8], value: &[u8]| {
-            if key != b"log" {
-                contents.push((table, key.to_vec(), value.to_vec()));
-            }
-            std::ops::ControlFlow::Continue(())
-        };
-        engine.scan(table, &[], &[0xff; 16], &mut visit).unwrap();
-    }
-    contents
-}
-
 /// A step of a history that has one of everything in it.
 fn step(number: u32) -> Vec<Request> {
     let sequence = u64::from(number) * 10;

@@ -47,6 +47,12 @@ impl Beside {
         (id.len() == 64).then_some(Self { relay_id: RelayId(relay_id), boot: boot.parse().ok()? })
     }
 
+    /// Removes it, if it is there.
+    pub(super) fn remove(directory: &Path) {
+        let _ = fs::remove_file(directory.join(FILE_NEW));
+        let _ = fs::remove_file(directory.join(FILE));
+    }
+
     /// Puts it in place of what was there, at once or not at all.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
         let id: String = self.relay_id.0.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -12,7 +12,7 @@ use std::{
 use e2e_protocol::ids::Sequence;
 
 use super::{
-    Completion, Engine, Request, StoreError, StoreErrorKind,
+    Completion, CopyError, Engine, Frozen, GivenUp, Request, StoreError, StoreErrorKind,
     batch::{self, Batch, ChunkMemory, Failure},
     limits::{REOPEN_WAIT_MAX, REOPEN_WAIT_MIN},
 };
@@ -113,6 +113,28 @@ impl Committer {
         {
             self.handle_failure(&error);
         }
+    }
+
+    /// Keeps the store readable as it is now.
+    ///
+    /// # Errors
+    /// If the engine can't, or does not work at present.
+    pub fn freeze(&mut self) -> Result<Frozen, CopyError> {
+        if let State::Failed(kind) = self.state {
+            return Err(StoreError::new(kind, "nothing can be copied until it works again").into());
+        }
+        match self.engine.freeze() {
+            Ok(frozen) => frozen.ok_or(CopyError::Unsupported),
+            Err(error) => {
+                self.handle_failure(&error);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Keeps no longer what was frozen.
+    pub fn give_up_frozen(&self, why: GivenUp) {
+        self.engine.give_up_frozen(why);
     }
 
     /// Whether there is nothing to settle.

@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{StoreError, records};
+use super::{StoreError, copy::GivenUp, frozen::Frozen, records};
 
 /// The tables of the store: a fixed set, each ordered by its keys' bytes. Integers in keys are big-endian,
 /// so that the order of bytes is the order of numbers. The values' layouts: docs/store.md.
@@ -181,6 +181,18 @@ pub trait Engine: Send + Sync + 'static {
     fn settle(&self, _all: bool) -> Result<(), StoreError> {
         Ok(())
     }
+
+    /// Keeps everything readable as it is now, for a copy, until that is dropped; one at a time. It takes as long as
+    /// [`Engine::settle`]. `None`: this engine can't.
+    ///
+    /// # Errors
+    /// As of [`Engine::settle`].
+    fn freeze(&self) -> Result<Option<Frozen>, StoreError> {
+        Ok(None)
+    }
+
+    /// Keeps no longer what was frozen, whether it was read or not. [`Engine::reopen`] does that too.
+    fn give_up_frozen(&self, _why: GivenUp) {}
 
     /// Opens the same place again: after an I/O error the library may refuse everything until then.
     ///

@@ -68,6 +68,12 @@ pub const LOG_COMPACTED_PER_SETTLE: usize = 4;
 /// Memory that is kept from one commit to the next to write the log with, bytes, until all is settled.
 pub const LOG_RECORD_BYTES_KEPT: usize = BATCH_BYTES_MAX + 512 * 1024;
 
+/// Bytes of the store that are read at once for a copy, and held in memory for it.
+pub const COPY_PIECE_BYTES: usize = 256 * 1024;
+
+/// The largest block of a copy, bytes: no record comes near it. What claims to be larger is damage.
+pub const COPY_BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// A database of up to this many bytes is read and verified as a whole when it is opened. A larger one is
 /// opened in constant time, and damage in it shows when it is met.
 pub const OPEN_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -12,12 +12,14 @@ use std::{
     mem,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak},
 };
 
 use super::{
     Engine, RedbEngine, StoreError, StoreErrorKind, Table, Visit, Write,
     changes::{Change, Changes},
+    copy::GivenUp,
+    frozen::{Frozen, Hold},
     limits::{
         LOG_COMPACTED_PER_SETTLE, LOG_RECORD_BYTES_KEPT, LOG_SEGMENT_BYTES, LOG_UNSETTLED_BYTES,
         LOG_UNSETTLED_CHANGES_MAX, LOG_UNUSED_BYTES, SALVAGE_COMMIT_BYTES,
@@ -60,6 +62,8 @@ pub struct LogEngine {
     unsettled: RwLock<Option<Unsettled>>,
     /// The same. Taken before `unsettled`.
     writer: Mutex<Option<Writer>>,
+    /// What was frozen, while somebody reads it.
+    frozen: Mutex<Weak<Hold>>,
 }
 
 /// Table, key, and the index's value of something in a segment that is in use.
@@ -95,8 +99,8 @@ impl LogEngine {
     /// The same.
     pub fn over(index: RedbEngine, path: &Path, sizes: LogSizes) -> Result<Self, StoreError> {
         let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
-        let (unsettled, writer) = (RwLock::default(), Mutex::default());
-        let engine = Self { directory, sizes, index, unsettled, writer };
+        let (unsettled, writer, frozen) = (RwLock::default(), Mutex::default(), Mutex::default());
+        let engine = Self { directory, sizes, index, unsettled, writer, frozen };
         let (loaded, unsettled) = engine.load()?;
         engine.change(|place| *place = Some(unsettled));
         *engine.writer() = Some(loaded);
@@ -166,8 +170,15 @@ impl LogEngine {
         malformed.map_or(Ok(live), Err)
     }
 
+    fn frozen(&self) -> MutexGuard<'_, Weak<Hold>> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remove(&self, usage: &mut Usage, number: u64) {
         usage.forget(number);
+        if self.frozen().upgrade().is_some_and(|hold| hold.keeps(number)) {
+            return;
+        }
         if let Err(error) = segments::remove(&self.directory, number) {
             log::warn!("store: a segment that is needed no more stays until the next start: {error}");
         }
@@ -464,8 +475,33 @@ impl Engine for LogEngine {
         self.compact(writer)
     }
 
+    fn freeze(&self) -> Result<Option<Frozen>, StoreError> {
+        let mut writer = self.writer();
+        let writer = writer.as_mut().ok_or_else(closed)?;
+        if writer.unsettled_bytes > 0 || !writer.begun {
+            self.carry_over(writer)?;
+        }
+        // The index says that the log is settled to its end: so far it is all that a start needs.
+        let end = writer.end();
+        let full = writer.usage.used().filter(|number| *number < end.segment);
+        let mut segments: Vec<_> = full.map(|number| (number, u64::MAX)).collect();
+        segments.extend(writer.tail.as_ref().map(|_| (end.segment, end.offset)));
+        let frozen = Frozen::new(&self.directory, self.index.snapshot()?, segments);
+        *self.frozen() = Arc::downgrade(frozen.hold());
+        Ok(Some(frozen))
+    }
+
+    fn give_up_frozen(&self, why: GivenUp) {
+        let hold = self.frozen().upgrade();
+        if let Some(hold) = hold {
+            hold.give_up(why);
+        }
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let mut writer = self.writer();
+        // Of the index it would keep open what has to be closed.
+        self.give_up_frozen(GivenUp::Reopened);
         // Of what was refused nothing may be found again.
         if let Some(tail) = writer.as_mut().and_then(|writer| writer.tail.as_mut()) {
             tail.cut()?;
@@ -487,6 +523,13 @@ impl Engine for LogEngine {
         })?;
         *writer = Some(loaded);
         Ok(())
+    }
+}
+
+impl Drop for LogEngine {
+    fn drop(&mut self) {
+        // Before the index is closed: the file would stay locked.
+        self.give_up_frozen(GivenUp::Stopped);
     }
 }
 

@@ -7,16 +7,19 @@
 //! - `engine`: the narrow interface to the library that keeps the bytes, so that another can take its place.
 //! - `log_engine`: the engine on a disk. A log (`segments`), what of it is not in the index yet (`unsettled`), how much of it is
 //!   in use (`usage`), and the index (`redb_engine`).
+//! - `frozen`, `copy`: the store as it was at one moment, and how it comes to another place.
 //! - docs/store.md: what lies on the disk, byte by byte, and the measurement that chose the engine.
 
 mod batch;
 mod beside;
 mod changes;
 mod committer;
+mod copy;
 mod damaged_file;
 mod engine;
 mod error;
 mod figures;
+mod frozen;
 pub mod limits;
 mod log_engine;
 mod memory;
@@ -36,9 +39,11 @@ mod usage;
 
 pub use batch::{Applied, Failure, apply_batch};
 pub use committer::Committer;
+pub use copy::{CopyError, CopyReport, GivenUp, receive_copy};
 pub use engine::{Engine, Table, Visit, Write};
 pub use error::{OpenError, OpenErrorKind, PublishError, StoreError, StoreErrorKind};
 pub use figures::{BUCKETS_US, Durations, Figures};
+pub use frozen::Frozen;
 pub use log_engine::{LogEngine, LogSizes};
 pub use memory::MemoryEngine;
 pub use open::Store;

@@ -23,10 +23,10 @@ use super::{
 };
 
 /// The index of what is in the log, and all that is small.
-const DATABASE: &str = "relay.redb";
+pub(super) const DATABASE: &str = "relay.redb";
 
 /// Locked as long as a relay uses the directory, also while it reopens its database. Always empty.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// An open store, not yet started.
 pub struct Store {
@@ -120,7 +120,7 @@ impl Store {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new()
         .read(true)

@@ -4,9 +4,10 @@
 
 use std::{
     cell::Cell,
+    fmt,
     fs::{self, OpenOptions},
     io,
-    ops::ControlFlow,
+    ops::{Bound, ControlFlow},
     os::unix::fs::OpenOptionsExt,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
     },
 };
 
-use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
 use super::{
     Engine, StoreError, StoreErrorKind, Table, Visit, Write,
@@ -127,8 +128,58 @@ impl RedbEngine {
         Ok(())
     }
 
+    /// What is in it now, whatever is committed later. While it lives, pages are not used again, and the file cannot be opened
+    /// again.
+    pub(super) fn snapshot(&self) -> Result<IndexSnapshot, StoreError> {
+        self.noted(guarded(|| {
+            let guard = self.database();
+            open_database(guard.as_ref())?.begin_read().map(IndexSnapshot).map_err(error)
+        }))
+    }
+
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Key and value.
+pub(super) type Row = (Vec<u8>, Vec<u8>);
+
+/// See [`RedbEngine::snapshot`].
+pub(super) struct IndexSnapshot(ReadTransaction);
+
+impl fmt::Debug for IndexSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IndexSnapshot")
+    }
+}
+
+impl IndexSnapshot {
+    /// Records after a key, until they hold `bytes_max` bytes or more; none: there are no more.
+    pub(super) fn rows(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        guarded(|| {
+            let table = match self.0.open_table(definition(table)) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(other) => return Err(error(other)),
+            };
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            for entry in table.range::<&[u8]>((from, Bound::Unbounded)).map_err(error)? {
+                let (key, value) = entry.map_err(error)?;
+                bytes += key.value().len() + value.value().len();
+                rows.push((key.value().to_vec(), value.value().to_vec()));
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
+            Ok(rows)
+        })
     }
 }
 

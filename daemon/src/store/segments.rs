@@ -123,18 +123,10 @@ impl Record {
         self.write(DELETE_RANGE, table, from, to_inclusive);
     }
 
-    /// What it is 1, table 1, length of the key 4, length of the value 4, key, value; of a range, its ends.
     fn write(&mut self, what: u8, table: Table, key: &[u8], value: &[u8]) -> usize {
         self.reserve(2 + 4 + 4 + key.len() + value.len());
-        self.bytes.extend([what, table.number()]);
-        for part in [key, value] {
-            // A longer one makes a record that is refused as a whole.
-            self.bytes.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        }
-        self.bytes.extend_from_slice(key);
-        let at = self.len();
-        self.bytes.extend_from_slice(value);
-        at
+        emit_write(&mut self.bytes, what, table, key, value);
+        self.len() - value.len()
     }
 
     /// The whole record for its place in a segment, filled up to whole blocks.
@@ -147,6 +139,22 @@ impl Record {
         self.bytes.resize(self.start + self.len().next_multiple_of(BLOCK_BYTES as usize), 0);
         self.bytes.get(self.start..).ok_or_else(malformed)
     }
+}
+
+/// What it is 1, table 1, length of the key 4, length of the value 4, key, value; of a range, its ends.
+fn emit_write(bytes: &mut Vec<u8>, what: u8, table: Table, key: &[u8], value: &[u8]) {
+    bytes.extend([what, table.number()]);
+    for part in [key, value] {
+        // A longer one makes a record that is refused as a whole.
+        bytes.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(value);
+}
+
+/// Adds a put, as it lies in a record.
+pub(super) fn emit_put(bytes: &mut Vec<u8>, table: Table, key: &[u8], value: &[u8]) {
+    emit_write(bytes, PUT, table, key, value);
 }
 
 fn head_of(salt: &Salt, offset: u64, length: u32, checksum: u128) -> [u8; HEAD_BYTES] {
@@ -164,7 +172,7 @@ fn head_of(salt: &Salt, offset: u64, length: u32, checksum: u128) -> [u8; HEAD_B
 }
 
 /// Calls `visit` with each write of a record that was read whole.
-fn each_entry(
+pub(super) fn each_entry(
     writes: &[u8],
     at: u64,
     visit: &mut dyn FnMut(Entry<'_>) -> Result<(), StoreError>,

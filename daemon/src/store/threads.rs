@@ -7,17 +7,20 @@
 use std::{
     collections::{HashSet, VecDeque},
     fs::File,
-    io, mem,
+    io::{self, Write},
+    mem,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use super::{
-    Committer, Completion, Engine, Figures, Request, Store, StoreError,
+    Committer, Completion, CopyError, CopyReport, Engine, Figures, Frozen, GivenUp, Request, Store, StoreError,
+    copy,
     figures::Meters,
     limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LOG_UNSETTLED_WAIT},
     reading,
@@ -64,6 +67,10 @@ struct Queues {
     reads: VecDeque<Request>,
     /// A read failed: the engine has to be reopened.
     failure: Option<StoreError>,
+    /// A copy is being made.
+    copying: bool,
+    /// Who waits for the store to be frozen for it.
+    freeze: Option<mpsc::Sender<Result<Frozen, CopyError>>>,
     stopping: bool,
     /// How many of `commits` there may be before acknowledgements are looked at that later ones supersede.
     sweep_at: usize,
@@ -98,14 +105,7 @@ impl StoreHandle {
     }
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let body = move || {
-            // The loop goes first where both want one core: it is short of time, the disk is slow anyway. On Linux this is
-            // the thread's own priority; elsewhere, or where it may not, all goes on as it was.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::process::nice(NICE);
-            body();
-        };
-        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(body)?);
+        self.threads.push(spawn(name, body)?);
         Ok(())
     }
 
@@ -168,6 +168,36 @@ impl StoreHandle {
         }
     }
 
+    /// Writes a copy of the store to `out`, on a thread of its own: as it is between two commits, with all that was committed by
+    /// now. `done` is called from that thread with what came of it, `out` is dropped by then. Whoever reads slowly, or not at all,
+    /// holds up the copy only; what the store holds back for it, docs/store.md says. The other end is [`super::receive_copy`].
+    ///
+    /// A store that stops does not wait for the copy: it ends as soon as `out` takes something or fails.
+    ///
+    /// # Errors
+    /// [`CopyError::Busy`] if there is another one, [`CopyError::Stream`] if the system gives no thread. Then `done` is not
+    /// called.
+    pub fn copy_to(
+        &self,
+        out: impl Write + Send + 'static,
+        done: impl FnOnce(Result<CopyReport, CopyError>) + Send + 'static,
+    ) -> Result<(), CopyError> {
+        if mem::replace(&mut self.shared.lock().copying, true) {
+            return Err(CopyError::Busy);
+        }
+        let shared = Arc::clone(&self.shared);
+        let body = move || {
+            let result = shared.frozen().and_then(|frozen| copy::send(frozen, out));
+            shared.lock().copying = false;
+            done(result);
+        };
+        // It is not waited for: it may never end, and holds nothing that anyone needs.
+        spawn("store-copy", body).map(drop).map_err(|error| {
+            self.shared.lock().copying = false;
+            CopyError::Stream(error)
+        })
+    }
+
     /// Carries out everything that is queued, stops the threads, and gives the answers not yet taken.
     pub fn shutdown(mut self) -> Vec<Completion> {
         self.stop();
@@ -203,6 +233,20 @@ impl Shared {
         self.completions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the committing thread has frozen the store.
+    fn frozen(&self) -> Result<Frozen, CopyError> {
+        let (answer, frozen) = mpsc::channel();
+        let mut queues = self.lock();
+        if queues.stopping {
+            return Err(CopyError::GivenUp(GivenUp::Stopped));
+        }
+        queues.freeze = Some(answer);
+        queues.committer_waits = false;
+        drop(queues);
+        self.commits.notify_one();
+        frozen.recv().unwrap_or(Err(CopyError::GivenUp(GivenUp::Stopped)))
+    }
+
     fn clock(&self) -> u64 {
         self.clock.load(Ordering::Relaxed)
     }
@@ -219,9 +263,22 @@ impl Shared {
     }
 }
 
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let body = move || {
+        // The loop goes first where both want one core: it is short of time, the disk is slow anyway. On Linux this is
+        // the thread's own priority; elsewhere, or where it may not, all goes on as it was.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::nice(NICE);
+        body();
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
 /// What the committing thread does next.
 enum Step {
     Commit(Vec<Request>),
+    /// Freeze the store, for whoever waits for it.
+    Freeze(mpsc::Sender<Result<Frozen, CopyError>>),
     /// A read failed with this.
     Fail(StoreError),
     Retry,
@@ -253,6 +310,13 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
                 shared.answer(completions, notify);
                 committer.settle(false);
             }
+            Step::Freeze(answer) => {
+                let is_low = shared.disk_is_low.load(Ordering::Relaxed);
+                let frozen =
+                    if is_low { Err(CopyError::GivenUp(GivenUp::DiskLow)) } else { committer.freeze() };
+                // Whoever has gone drops it.
+                let _ = answer.send(frozen);
+            }
             Step::Fail(error) => committer.handle_failure(&error),
             Step::Retry => {
                 retry_at = None;
@@ -266,6 +330,9 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
         if shared.disk_is_low.swap(is_low, Ordering::Relaxed) != is_low {
             notify();
         }
+        if is_low {
+            committer.give_up_frozen(GivenUp::DiskLow);
+        }
         settle_at = if committer.is_settled() || committer.retry_after().is_some() {
             None
         } else {
@@ -276,6 +343,8 @@ fn commit_loop(shared: &Shared, mut committer: Committer, mut space: Option<Spac
             Some(wait) => retry_at.or_else(|| Some(Instant::now() + wait)),
         };
     }
+    // Whoever waits hears that nobody will answer.
+    shared.lock().freeze = None;
     if retry_at.is_some() {
         // The last chance for acknowledgements that could not be written.
         let completions = committer.retry(shared.clock());
@@ -295,6 +364,9 @@ fn next_step(
     loop {
         if let Some(error) = queues.failure.take() {
             return Step::Fail(error);
+        }
+        if let Some(answer) = queues.freeze.take() {
+            return Step::Freeze(answer);
         }
         let now = Instant::now();
         let full = queues.urgent > 0 || queues.stopping || queues.commits.len() >= BATCH_REQUESTS_MAX;

@@ -67,6 +67,11 @@ impl Usage {
         turnover.0.keys().copied().collect()
     }
 
+    /// The segments of which something is in use.
+    pub(super) fn used(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().filter(|(_, room)| room.live > 0).map(|(number, _)| *number)
+    }
+
     /// The segments before this one of which nothing is in use.
     pub(super) fn unused_before(&self, segment: u64) -> Vec<u64> {
         self.0.range(..segment).filter(|(_, room)| room.live == 0).map(|(number, _)| *number).collect()

@@ -10,7 +10,9 @@ use std::{
     },
 };
 
-use e2e_protocol::ids::{Fingerprint, Modulus, Name, Sequence};
+use e2e_protocol::ids::{Fingerprint, Lane, Modulus, Name, Number, Sequence, Uid};
+use e2e_protocol::wire::routed::emit_routed;
+use e2e_protocol::wire::{FrameType, Routing};
 use e2e_relayd::store::{
     Applied, Completion, Engine, LogEngine, MemoryEngine, PrekeyBatchRecord, RedbEngine, Request,
     SignedPrekeyRecord, Store, StoreError, StoreErrorKind, StoreHandle, Table, Visit, Write, apply_batch,
@@ -108,6 +110,53 @@ impl Engine for Settling {
     fn reopen(&self) -> Result<(), StoreError> {
         self.0.reopen()
     }
+}
+
+/// Table, key and value of each record.
+pub(crate) type Contents = Vec<(Table, Vec<u8>, Vec<u8>)>;
+
+/// Everything that the store holds, as a start and a reading client see it.
+pub(crate) fn contents(engine: &dyn Engine) -> Contents {
+    let mut contents = Vec::new();
+    for table in Table::ALL.into_iter().filter(|table| *table != Table::Segments) {
+        let mut visit = |key: &[u8], value: &[u8]| {
+            if key != b"log" {
+                contents.push((table, key.to_vec(), value.to_vec()));
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        engine.scan(table, &[], &[0xff; 16], &mut visit).unwrap();
+    }
+    contents
+}
+
+/// A message as the relay stores it: `sender`'s, 64 bytes and its envelope.
+pub(crate) fn deliver(sender: u64, sequence: u64, envelope_bytes: usize) -> Vec<u8> {
+    let routing = Routing {
+        peer: Uid(sender),
+        lane: Lane(9),
+        number: Number(sequence),
+        sequence: Sequence(sequence),
+        time_ms: NOW,
+        ttl_seconds: 60,
+    };
+    let envelope = message(0, sequence, envelope_bytes);
+    let mut frame = vec![0; 64 + envelope_bytes];
+    emit_routed(&mut frame, FrameType::Deliver, &routing, &envelope).unwrap();
+    frame
+}
+
+/// The same, `first` to `last`, to be stored.
+pub(crate) fn append_delivers(
+    slot: u32,
+    sender: u64,
+    first: u64,
+    last: u64,
+    envelope_bytes: usize,
+) -> Request {
+    let bytes = (first..=last).flat_map(|sequence| deliver(sender, sequence, envelope_bytes)).collect();
+    let messages = u32::try_from(last - first + 1).unwrap();
+    Request::Append { slot, first: Sequence(first), last: Sequence(last), messages, bytes }
 }
 
 /// Carries out requests that must not fail.
