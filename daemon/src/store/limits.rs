@@ -92,6 +92,9 @@ pub const DAMAGED_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The deepest tree of a damaged database that is followed; what is below is given up.
 pub const DAMAGED_TREE_DEPTH_MAX: usize = 32;
 
+/// Problems of a store that are listed one by one; of further ones there is a count.
+pub const FSCK_PROBLEMS_MAX: usize = 1_000;
+
 /// How long what the file system said of its free space is believed.
 pub const DISK_LOOK_WAIT: Duration = Duration::from_secs(1);
 

@@ -25,7 +25,7 @@ use super::{
         LOG_UNSETTLED_CHANGES_MAX, LOG_UNUSED_BYTES, SALVAGE_COMMIT_BYTES,
     },
     records::{self, META_LOG, Reference},
-    segments::{self, Entry, Position, Record, Segment},
+    segments::{self, Access, Entry, Position, Record, Segment},
     unsettled::{Found, Resolved, Unsettled, resolve},
     usage::{Room, Turnover, Usage},
 };
@@ -124,7 +124,7 @@ impl LogEngine {
         let position = self.index.get(Table::Meta, META_LOG)?;
         let position = position.map(|value| records::parse_position(&value)).transpose()?;
         let Found { segments, unsettled, unsettled_bytes, mut tail, next, damaged } =
-            Found::read(&self.directory, position)?;
+            Found::read(&self.directory, position, Access::ReadWrite)?;
         if let Some(first) = damaged.first() {
             let path = segments::path(&self.directory, *first);
             let detail = format!("the log, in or before {}", path.display());
@@ -272,7 +272,7 @@ impl LogEngine {
     /// What is in use of a segment.
     fn left_in(&self, number: u64) -> Result<Vec<Left>, StoreError> {
         let mut left = Vec::new();
-        let mut segment = Segment::open(&self.directory, number)?;
+        let mut segment = Segment::open(&self.directory, number, Access::ReadWrite)?;
         segment.walk(Position::start_of(number).offset, &mut |entry| {
             if let Entry::Put { table, key, value, at } = entry
                 && let Some(here) = Reference::of(table, value, number, at)

@@ -7,6 +7,7 @@
 //! - `engine`: the narrow interface to the library that keeps the bytes, so that another can take its place.
 //! - `log_engine`: the engine on a disk. A log (`segments`), what of it is not in the index yet (`unsettled`), how much of it is
 //!   in use (`usage`), and the index (`redb_engine`).
+//! - `fsck`: what is wrong with a store at rest. `source` reads one without changing it.
 //! - `frozen`, `copy`: the store as it was at one moment, and how it comes to another place.
 //! - docs/store.md: what lies on the disk, byte by byte, and the measurement that chose the engine.
 
@@ -20,6 +21,7 @@ mod engine;
 mod error;
 mod figures;
 mod frozen;
+mod fsck;
 pub mod limits;
 mod log_engine;
 mod memory;
@@ -32,6 +34,7 @@ mod request;
 mod salvage;
 mod segments;
 mod snapshot;
+mod source;
 mod space;
 mod threads;
 mod unsettled;
@@ -44,6 +47,7 @@ pub use engine::{Engine, Table, Visit, Write};
 pub use error::{OpenError, OpenErrorKind, PublishError, StoreError, StoreErrorKind};
 pub use figures::{BUCKETS_US, Durations, Figures};
 pub use frozen::Frozen;
+pub use fsck::{FsckReport, Gravity, Problem, fsck};
 pub use log_engine::{LogEngine, LogSizes};
 pub use memory::MemoryEngine;
 pub use open::Store;

@@ -137,6 +137,20 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// The same where nothing may be changed. `None`: nobody ever used the directory.
+pub(super) fn lock_what_is_there(directory: &Path) -> Result<Option<File>, OpenError> {
+    let path = directory.join(LOCK);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| OpenError::at(&path, &error))?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::new(OpenErrorKind::Locked, directory, "")),
+        Err(TryLockError::Error(error)) => Err(OpenError::at(&path, &error)),
+    }
+}
+
 fn open_existing(path: &Path) -> Result<RedbEngine, OpenError> {
     // Tells a file that may not be used from a disk that fails: the engine's errors do not.
     let usable = OpenOptions::new().read(true).write(true).open(path).and_then(|file| file.metadata());
@@ -197,7 +211,7 @@ fn take_up(path: &Path, randomness: [u8; 32], now: u64) -> Result<(Store, Snapsh
     })
 }
 
-fn newer(path: &Path, format: u32) -> OpenError {
+pub(super) fn newer(path: &Path, format: u32) -> OpenError {
     OpenError::new(OpenErrorKind::NewerFormat, path, format!("format {format}"))
 }
 

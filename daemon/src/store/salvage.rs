@@ -1,8 +1,8 @@
 //! From a damaged database to a whole one that holds what could be read of it.
 //!
 //! This file owns what is kept and what is dropped, and that nothing is lost on the way: the damaged file is
-//! set aside under another name, never changed and never deleted. How it is read: `damaged_file`; what the log has that
-//! is newer: `log_engine`.
+//! set aside under another name, never changed and never deleted. How it is read: `damaged_file` and, with what the
+//! log has that is newer, `source`.
 //!
 //! What is dropped was never promised to last without a whole disk, or is asked for again: a message whose receipt
 //! does not come is sent again by its sender, prekeys are published again by their owner.
@@ -12,7 +12,6 @@ use std::{
     fmt,
     fs::{self, File},
     io,
-    ops::ControlFlow,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -22,14 +21,14 @@ use e2e_protocol::ids::{KeyId, Sequence};
 use super::{
     Engine, RedbEngine, StoreError, StoreErrorKind, StoredMailbox, Table, Write,
     beside::Beside,
-    damaged_file::{Commit, DamagedFile, Header},
+    damaged_file::{DamagedFile, Header},
     limits::SALVAGE_COMMIT_BYTES,
     log_engine,
     records::{
         self, BatchHead, META_BOOT, META_CLOCK, META_FORMAT, META_LOG, META_RELAY_ID, Reference, User,
     },
-    segments::{self, Position},
-    unsettled::{Found, Resolved, Unsettled, resolve},
+    segments::{self, Access},
+    source::Source,
     usage::Turnover,
 };
 
@@ -102,8 +101,12 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     remove(new)?;
     let mut saving = Saving::into_new(new)?;
     let beside = Beside::read(directory);
-    let source = commit.map(|commit| Source::over(&file, commit, &directory.join(log_engine::DIRECTORY)));
+    let log = directory.join(log_engine::DIRECTORY);
+    let source = commit.map(|commit| Source::over(&file, commit, &log, Access::ReadWrite));
     let source = source.transpose()?;
+    for number in source.iter().flat_map(|source| &source.damaged) {
+        segments::set_aside(&log, *number)?;
+    }
     let result = saving.meta(source.as_ref(), beside).and_then(|()| match &source {
         Some(source) => saving.records(source),
         // Pages that nothing points to may be outdated, or made up by whoever sent what lies in them.
@@ -119,7 +122,7 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, SalvageError> {
     salvaged.set_aside = set_aside(path)?;
     if source.is_none() {
         // What is in it can be found only with what the damaged file said.
-        set_log_aside(&directory.join(log_engine::DIRECTORY))?;
+        set_log_aside(&log)?;
     }
     // On the disk before the first name goes, or a power cut could leave the damaged file without any.
     File::open(directory)?.sync_all()?;
@@ -172,71 +175,6 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// The damaged database, with what the log has that is newer.
-struct Source<'a> {
-    file: &'a DamagedFile,
-    commit: Commit,
-    log: PathBuf,
-    unsettled: Unsettled,
-    /// Nothing that was committed is missing after the commit that was read: what was handed out is known.
-    is_latest: bool,
-    /// Where the log ends.
-    end: Position,
-}
-
-impl<'a> Source<'a> {
-    fn over(file: &'a DamagedFile, commit: Commit, log: &Path) -> Result<Self, StoreError> {
-        let mut settled = None;
-        let meta_is_whole = file.each(&commit, Table::Meta, &mut |key, value| {
-            if key == META_LOG {
-                settled = records::parse_position(value).ok();
-            }
-        });
-        // What came after it goes on from the commit in force, not from the one before.
-        let position = settled.filter(|_| commit.in_force);
-        let found = Found::read(log, position)?;
-        for number in &found.damaged {
-            segments::set_aside(log, *number)?;
-        }
-        // A database of before there was a log has no position.
-        let is_latest = commit.in_force && meta_is_whole && found.damaged.is_empty();
-        let end = found.end();
-        Ok(Self { file, commit, log: log.to_owned(), unsettled: found.unsettled, is_latest, end })
-    }
-
-    /// Calls `visit` with each record of a table that can be read, in the order of their keys. Returns whether all can be.
-    fn each(&self, table: Table, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
-        let Some(changes) = self.unsettled.changes(table) else {
-            return self.file.each(&self.commit, table, visit);
-        };
-        let mut whole = true;
-        let scanned = changes.scan(
-            &[],
-            &[0xff; 16],
-            |visit| {
-                whole = self.file.each(&self.commit, table, &mut |key, value| {
-                    let _ = visit(key, value);
-                });
-                Ok(())
-            },
-            &mut |key, value| {
-                visit(key, value);
-                ControlFlow::Continue(())
-            },
-        );
-        scanned.is_ok() && whole
-    }
-
-    /// A value as it was put. `None`: it is not there.
-    fn whole(&self, table: Table, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(match resolve(&self.log, table, value)? {
-            Resolved::InPlace => Some(value.to_vec()),
-            Resolved::Read(whole) => Some(whole),
-            Resolved::Missing => None,
-        })
     }
 }
 

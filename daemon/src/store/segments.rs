@@ -195,6 +195,14 @@ pub(super) fn each_entry(
     if rest.is_empty() { Ok(()) } else { Err(malformed()) }
 }
 
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing is changed, or made.
+    Read,
+    ReadWrite,
+}
+
 /// One file of the log.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -238,8 +246,9 @@ impl Segment {
     }
 
     /// Opens one that is there. Nothing is believed of what lies in it before [`Segment::walk`].
-    pub(super) fn open(directory: &Path, number: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path(directory, number))?;
+    pub(super) fn open(directory: &Path, number: u64, access: Access) -> io::Result<Self> {
+        let is_written = access == Access::ReadWrite;
+        let file = OpenOptions::new().read(true).write(is_written).open(path(directory, number))?;
         let mut salt = None;
         for at in [0, BLOCK_BYTES / 2] {
             let mut fields = [0; FIELDS_BYTES + 16];
@@ -249,7 +258,7 @@ impl Segment {
                 Err(error) => return Err(error),
             }
         }
-        let direct = open_direct(directory, number);
+        let direct = if is_written { open_direct(directory, number) } else { None };
         Ok(Self { file, direct, number, salt, end: BLOCK_BYTES, torn: false })
     }
 
@@ -387,15 +396,23 @@ pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016x}"))
 }
 
-/// The segments that there are, with their bytes, oldest first. Makes the directory if it is missing.
-pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, u64)>> {
+/// Makes the directory if it is missing.
+pub(super) fn make(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Err(_) => {}
-        Ok(()) => File::open(directory.parent().unwrap_or(Path::new(".")))?.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => File::open(directory.parent().unwrap_or(Path::new(".")))?.sync_all(),
     }
+}
+
+/// The segments that there are, with their bytes, oldest first.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, u64)>> {
     let mut segments = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(segments),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         let number = name.to_str().filter(|name| name.len() == 16).map(|name| u64::from_str_radix(name, 16));

@@ -9,7 +9,7 @@ use super::{
     StoreError, Table,
     changes::Changes,
     records::Reference,
-    segments::{self, Entry, Position, Segment},
+    segments::{self, Access, Entry, Position, Segment},
 };
 
 /// The changes, by table. In it large values are as the index will have them: where they are in the log.
@@ -59,7 +59,14 @@ pub(super) struct Found {
 
 impl Found {
     /// Reads what was committed from a position on. `None`: nothing ever was.
-    pub(super) fn read(directory: &Path, position: Option<Position>) -> Result<Self, StoreError> {
+    pub(super) fn read(
+        directory: &Path,
+        position: Option<Position>,
+        access: Access,
+    ) -> Result<Self, StoreError> {
+        if access == Access::ReadWrite {
+            segments::make(directory)?;
+        }
         let segments = segments::list(directory)?;
         let last = segments.last().map_or(0, |(number, _)| *number);
         let mut found = Self {
@@ -81,7 +88,7 @@ impl Found {
         let unsettled = found.segments.iter().copied().filter(|(number, _)| *number >= position.segment);
         for (number, bytes) in unsettled.collect::<Vec<_>>() {
             let start = if number == position.segment { position } else { Position::start_of(number) };
-            let segment = Segment::open(directory, number)?;
+            let segment = Segment::open(directory, number, access)?;
             if number == last && segment.is_unfinished(bytes) {
                 // A kill, or a full disk, while it was made.
                 found.next = number;
@@ -92,6 +99,10 @@ impl Found {
             }
             expected = number + 1;
             found.take(segment, start, bytes)?;
+            if let (Access::ReadWrite, Some(tail)) = (access, &found.tail) {
+                // A process that was killed may not have come to that.
+                tail.sync()?;
+            }
         }
         if found.tail.as_ref().is_some_and(|tail| !tail.is_usable()) {
             found.tail = None;
@@ -116,8 +127,6 @@ impl Found {
             }
             Ok(())
         })?;
-        // A process that was killed may not have come to that.
-        segment.sync()?;
         self.unsettled_bytes += segment.end().offset.saturating_sub(start.offset);
         if damages > 0 || !segment.is_usable() {
             self.damaged.push(number);
