@@ -10,19 +10,24 @@
 
 mod accept;
 mod entry;
+mod guests;
+mod orders;
 mod reconfigure;
+mod sources;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use e2e_protocol::wire::{Frame, Parsed};
 use mio::event::Event;
 use mio::net::{TcpStream, UnixStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Waker};
 
 use crate::clock::Clock;
 use crate::core::{Action, ConnId, Core};
@@ -31,7 +36,7 @@ use crate::limits::{
     FURTHER_READ_BYTES_PER_TURN, LISTENERS_MAX, NEWCOMERS_PER_TURN, PARTING_MAX, PARTING_MS,
     READ_BUFFER_BYTES, READ_BYTES_PER_TURN,
 };
-use crate::listen::Listeners;
+use crate::listen::{ListenError, Listeners};
 use crate::partials::{Partial, Partials};
 use crate::proxy::Network;
 use crate::reason::Reason;
@@ -40,15 +45,11 @@ use crate::settings::Settings;
 use crate::store::StoreHandle;
 use crate::supervisor::Supervisor;
 use crate::text::Text;
+use guests::Guests;
+use sources::Source;
 
 /// Slices of one vectored write.
 const SLICES: usize = 16;
-
-const TOKEN_WAKER: Token = Token(usize::MAX - 1);
-const TOKEN_SIGNAL: Token = Token(usize::MAX - 2);
-const TOKEN_RELOAD: Token = Token(usize::MAX - 3);
-/// Listeners have the tokens from here on, downwards.
-const TOKEN_LISTENER_LAST: usize = usize::MAX - 4;
 
 /// One connection's socket.
 #[derive(Debug)]
@@ -108,6 +109,11 @@ pub struct EventLoop {
     texts: [usize; 2],
     /// Sockets whose last words are on their way, and until when they are kept.
     parting: VecDeque<(u64, TcpStream)>,
+    guests: Guests,
+    /// A copy of the store is being made.
+    is_copying: Arc<AtomicBool>,
+    /// Since the start.
+    turns: u64,
     supervisor: Option<Supervisor>,
     /// The settings that it runs with, how they are read again, and who says that they should be.
     reloader: Option<(Box<Settings>, Reloader, UnixStream)>,
@@ -129,10 +135,10 @@ impl EventLoop {
         let listeners = listeners.into();
         debug_assert!(listeners.len() <= LISTENERS_MAX, "the command line takes no more");
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKER)?);
+        let waker = Arc::new(Waker::new(poll.registry(), Source::Waker.token())?);
         signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(signals);
-        poll.registry().register(&mut signals, TOKEN_SIGNAL, Interest::READABLE)?;
+        poll.registry().register(&mut signals, Source::Stop.token(), Interest::READABLE)?;
         let mut event_loop = Self {
             poll,
             waker,
@@ -151,6 +157,9 @@ impl EventLoop {
             debuggers: Vec::new(),
             texts: [0; 2],
             parting: VecDeque::new(),
+            guests: Guests::default(),
+            is_copying: Arc::default(),
+            turns: 0,
             supervisor: None,
             reloader: None,
             core,
@@ -184,9 +193,25 @@ impl EventLoop {
     ) -> io::Result<Self> {
         signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(signals);
-        self.poll.registry().register(&mut signals, TOKEN_RELOAD, Interest::READABLE)?;
+        self.poll.registry().register(&mut signals, Source::Reload.token(), Interest::READABLE)?;
         self.reloader = Some((Box::new(running), Reloader::new(read), signals));
         Ok(self)
+    }
+
+    /// Takes the administrator's orders at this socket.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn control_at(&mut self, path: &Path) -> io::Result<()> {
+        self.guests.open_control(path, self.poll.registry())
+    }
+
+    /// Serves metrics at these addresses.
+    ///
+    /// # Errors
+    /// If it can't listen there.
+    pub fn serve_metrics_at(&mut self, addresses: &[SocketAddr]) -> Result<(), ListenError> {
+        self.guests.serve_metrics_at(addresses, self.poll.registry())
     }
 
     /// What wakes the loop from another thread.
@@ -219,14 +244,21 @@ impl EventLoop {
                 });
             }
             for event in &events {
-                match event.token() {
-                    TOKEN_WAKER => {}
-                    TOKEN_SIGNAL => self.take_signals(),
-                    TOKEN_RELOAD => self.take_reloads(),
-                    Token(index) if TOKEN_LISTENER_LAST - index < LISTENERS_MAX => self.accepting = true,
-                    Token(index) => self.note(index, event),
+                match Source::of(event.token()) {
+                    Source::Connection(index) => self.note(index, event),
+                    Source::Listener(_) => self.accepting = true,
+                    Source::Waker => {}
+                    Source::Stop => self.take_signals(),
+                    Source::Reload => self.take_reloads(),
+                    Source::Control => self.guests.accept_control(self.poll.registry(), now.monotonic_ms),
+                    Source::Metrics(index) => {
+                        self.guests.accept_metrics(index, self.poll.registry(), now.monotonic_ms);
+                    }
+                    Source::Guest(index) => self.serve(index, store),
                 }
             }
+            self.turns += 1;
+            self.guests.expire(now.monotonic_ms);
             while self.parting.front().is_some_and(|(end_ms, _)| *end_ms <= now.monotonic_ms) {
                 self.parting.pop_front();
             }
@@ -237,6 +269,7 @@ impl EventLoop {
             while let Some(completion) = store.try_completion() {
                 self.core.handle_completion(completion);
             }
+            self.serve_answers();
             self.core.set_disk_low(store.disk_is_low());
             self.core.end_turn();
             while let Some(id) = self.writable.pop() {
@@ -260,8 +293,8 @@ impl EventLoop {
         let accept_ms = self.accepting.then_some(self.accept_after_ms);
         let part_ms = self.parting.front().map(|(end_ms, _)| *end_ms);
         let tick_ms = self.supervisor.as_ref().map(Supervisor::next_ms);
-        let at_ms =
-            [self.core.next_deadline_ms(), accept_ms, part_ms, tick_ms].into_iter().flatten().min()?;
+        let at_ms = [self.core.next_deadline_ms(), accept_ms, part_ms, tick_ms, self.guests.next_ms()];
+        let at_ms = at_ms.into_iter().flatten().min()?;
         let now_ms = self.clock.now().monotonic_ms;
         // One more, so that the deadline has passed when the poll returns.
         let wait_ms = if at_ms > now_ms { at_ms - now_ms + 1 } else { 0 };

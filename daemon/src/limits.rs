@@ -263,6 +263,17 @@ constants! {
     pub const BACKLOG_MAX: usize = 1_024;
     /// Registration tokens that the relay has made. One more is refused until some are revoked.
     pub const TOKENS_MAX: usize = 256;
+    /// Guests: who is at the control socket, and who fetches metrics. One more displaces the one of the latter who has been quiet
+    /// for longest; where there is none, it is closed.
+    pub const GUESTS_MAX: usize = 16;
+    /// A guest who says nothing, or takes nothing, for so long is closed.
+    pub const GUEST_MS: u64 = 10_000;
+    /// Bytes that a guest may say. One who says more is closed.
+    pub const GUEST_INPUT_BYTES_MAX: usize = 4 * 1024;
+    /// Names that a guest is told of at once. Others follow when those are written.
+    pub const NAMES_PER_PIECE: usize = 256;
+    /// Who has a copy written to it and takes nothing for so long gets no more of it.
+    pub const COPY_READER_MS: u64 = 60_000;
     /// Events that one turn takes from the system. The rest comes with the next.
     pub const EVENTS_PER_TURN: usize = 1_024;
     /// Connections accepted of each listener in one turn, so that a flood of them leaves time for the others. The rest

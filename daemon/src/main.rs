@@ -12,6 +12,7 @@ use std::{fs, io};
 
 use e2e_relayd::clock::{Clock, system_ms};
 use e2e_relayd::core::{Core, Policy};
+use e2e_relayd::ctl::CtlError;
 use e2e_relayd::event_loop::EventLoop;
 use e2e_relayd::listen::Listeners;
 use e2e_relayd::logging;
@@ -19,7 +20,7 @@ use e2e_relayd::options::{Command, Options, Refused};
 use e2e_relayd::reload::Configuration;
 use e2e_relayd::settings::Settings;
 use e2e_relayd::signals::Signals;
-use e2e_relayd::store::{OpenError, OpenErrorKind, Store};
+use e2e_relayd::store::{CopyError, OpenError, OpenErrorKind, Store};
 use e2e_relayd::supervisor::Supervisor;
 
 /// Exit codes, as in sysexits.h.
@@ -30,6 +31,7 @@ mod exit {
     pub(crate) const CANNOT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
     pub(crate) const TEMPORARY: u8 = 75;
+    pub(crate) const REFUSED: u8 = 77;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -50,6 +52,29 @@ impl Failure {
     }
 }
 
+impl From<CtlError> for Failure {
+    fn from(error: CtlError) -> Self {
+        match error {
+            CtlError::Open(error) => open_failure(error),
+            CtlError::Copy(ref copy) => {
+                let code = match copy {
+                    CopyError::NotEmpty(_) | CopyError::Directory(..) => exit::CANNOT_CREATE,
+                    CopyError::Busy | CopyError::Unsupported | CopyError::GivenUp(_) => exit::REFUSED,
+                    CopyError::Store(_) | CopyError::Stream(_) => exit::IO,
+                    CopyError::CutOff | CopyError::Damaged(_) | CopyError::Newer(_) => exit::DATA,
+                };
+                Self::new(code, error)
+            }
+            CtlError::Unreachable(..) => Self::new(exit::UNAVAILABLE, error).hint(
+                "--control-socket PATH or -d DIR says which relay; its socket is for its own user and root",
+            ),
+            CtlError::Lost(_) => Self::new(exit::IO, error),
+            CtlError::Refused(_) => Self::new(exit::REFUSED, error),
+            CtlError::Damaged(_) => Self::new(exit::DATA, error),
+        }
+    }
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -66,6 +91,7 @@ fn main() -> ExitCode {
     let outcome = match parse(&arguments) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Check(options)) => check(&options),
+        Ok(Command::Ctl(ctl)) => ctl.run(&mut io::stdout().lock()).map_err(Failure::from),
         Ok(Command::Run(options)) => run(*options, arguments),
         Err(refused) => Err(refused.into()),
     };
@@ -101,7 +127,7 @@ fn check(options: &Options) -> Result<(), Failure> {
 }
 
 fn run(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
-    let Options { settings, state_directory, .. } = options;
+    let Options { settings, state_directory, control_socket, .. } = options;
     logging::start(settings.log);
     let (seed, relay_id) = (random()?, random()?);
     let policy = Policy::new(&settings, read_tokens(&settings)?);
@@ -122,6 +148,18 @@ fn run(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
     let event_loop = event_loop.supervised(Supervisor::from_environment());
     let read = Arc::new(move || configuration(&arguments));
     let mut event_loop = event_loop.reloading(settings.clone(), read, reload).map_err(io_failure)?;
+    event_loop
+        .serve_metrics_at(&settings.metrics)
+        .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("metrics: {error}")))?;
+    match event_loop.control_at(&control_socket) {
+        Err(error) if settings.control_socket.is_some() => {
+            let error = format!("{}: {error}", control_socket.display());
+            return Err(Failure::new(exit::CANNOT_CREATE, error));
+        }
+        // It is not worth that the relay doesn't run: some file systems take no sockets, and some paths are too long for one.
+        Err(error) => log::warn!("no control socket at {}: {error}", control_socket.display()),
+        Ok(()) => {}
+    }
     let waker = event_loop.waker();
     let notify = move || {
         if let Err(error) = waker.wake() {

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config_file::{self, Mistake, Said};
+use crate::ctl::{self, Ctl};
 use crate::limits_page;
 use crate::settings::{SETTINGS, Settings, Takes};
 
@@ -19,6 +20,8 @@ pub enum Command {
     Run(Box<Options>),
     /// Look whether it could run so, as far as that can be seen without running, and exit.
     Check(Box<Options>),
+    /// Ask a running relay, or look at a store.
+    Ctl(Ctl),
     /// Print this and exit.
     Print(String),
 }
@@ -32,6 +35,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Where the state lies.
     pub state_directory: PathBuf,
+    /// Where the control socket is.
+    pub control_socket: PathBuf,
 }
 
 /// Why a command line can't be followed.
@@ -88,6 +93,20 @@ pub const FLAGS: &[Flag] = &[
         repeats: false,
         help: "print every limit, and the most memory that this can use, and exit",
     },
+    Flag {
+        short: "",
+        long: "status",
+        value: "",
+        repeats: false,
+        help: "print what the running relay is busy with, and exit: `ctl status`",
+    },
+    Flag {
+        short: "",
+        long: "once",
+        value: "",
+        repeats: false,
+        help: "of `ctl token make`: the token is good for one name only",
+    },
     Flag { short: "v", long: "verbose", value: "", repeats: true, help: "log debug; twice: trace" },
     Flag { short: "V", long: "version", value: "", repeats: false, help: "print the version and exit" },
     Flag { short: "h", long: "help", value: "", repeats: false, help: "print this help and exit" },
@@ -98,10 +117,11 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (0, "done"),
     (64, "usage"),
     (65, "state damaged beyond saving or of a newer version"),
-    (69, "cannot listen"),
+    (69, "cannot listen, or no relay answers"),
     (73, "cannot use the state directory or a file"),
     (74, "disk error"),
     (75, "state in use by another relay"),
+    (77, "refused by the running relay"),
     (78, "the configuration file has a mistake"),
 ];
 
@@ -130,8 +150,10 @@ fn parser() -> getopts::Options {
 
 fn help() -> String {
     let brief = "e2e-relayd: routes end-to-end encrypted messages and can read none of them.\n\n\
-                 Usage: e2e-relayd [OPTION]...";
+                 Usage: e2e-relayd [OPTION]...\n       e2e-relayd ctl [OPTION]... COMMAND";
     let mut text = parser().usage(brief);
+    text.push_str("\nCommands of ctl:\n");
+    text.push_str(&ctl::help());
     text.push_str(
         "\nIt logs to standard error. SIGTERM and SIGINT stop it cleanly, SIGHUP has it read FILE again.\nExit codes:\n",
     );
@@ -161,8 +183,22 @@ impl Command {
         }
         let config = matches.opt_str("c").map(PathBuf::from);
         let settings = merge(&matches, config.as_deref(), read)?;
-        if let Some(extra) = matches.free.first() {
-            return Err(usage(format!("unexpected argument '{extra}'")));
+        let asked = match matches.free.split_first() {
+            None if matches.opt_present("status") => Some(vec!["status".to_owned()]),
+            Some((command, operands)) if command == "ctl" => Some(operands.to_vec()),
+            Some((extra, _)) => return Err(usage(format!("unexpected argument '{extra}'"))),
+            None => None,
+        };
+        if let Some(operands) = asked {
+            let state = settings.state_directory.clone();
+            let ctl = Ctl::parse(
+                &operands,
+                matches.opt_present("once"),
+                settings.control_socket,
+                state,
+                default_state_directory(&variable),
+            );
+            return ctl.map(Self::Ctl).map_err(usage);
         }
         if matches.opt_present("limits") {
             return Ok(Self::Print(limits_page::page(&settings.limits)));
@@ -170,7 +206,11 @@ impl Command {
         let state_directory = settings.state_directory.clone().or_else(|| default_state_directory(&variable));
         let state_directory = state_directory
             .ok_or_else(|| usage("no state directory: give -d DIR, or set HOME".to_owned()))?;
-        let options = Box::new(Options { settings, config, state_directory });
+        let runtime_directory = first_of(variable("RUNTIME_DIRECTORY"));
+        let control_socket = settings.control_socket.clone().unwrap_or_else(|| {
+            runtime_directory.as_deref().unwrap_or(&state_directory).join(ctl::SOCKET_NAME)
+        });
+        let options = Box::new(Options { settings, config, state_directory, control_socket });
         Ok(if matches.opt_present("check-config") { Self::Check(options) } else { Self::Run(options) })
     }
 }

@@ -120,6 +120,24 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         short: "",
+        name: "metrics",
+        takes: Takes::Many,
+        value: "ADDR:PORT",
+        default: "[]",
+        help: "serve metrics for Prometheus at http://ADDR:PORT/metrics (default: nowhere)",
+        effect: Effect::AtReload,
+    },
+    Setting {
+        short: "",
+        name: "control-socket",
+        takes: Takes::One,
+        value: "PATH",
+        default: "",
+        help: "where `ctl` reaches the relay (default: control.sock in $RUNTIME_DIRECTORY, else in the state directory)",
+        effect: Effect::AtStart,
+    },
+    Setting {
+        short: "",
         name: "ready-file",
         takes: Takes::One,
         value: "FILE",
@@ -170,6 +188,10 @@ pub struct Settings {
     pub proxies: Vec<Network>,
     /// From where STAT and HEX are allowed, besides loopback.
     pub debuggers: Vec<Network>,
+    /// Where to serve metrics.
+    pub metrics: Vec<SocketAddr>,
+    /// Where the control socket is, if somebody said so.
+    pub control_socket: Option<PathBuf>,
     /// Where to write the bound addresses.
     pub ready_file: Option<PathBuf>,
     /// What is logged.
@@ -190,6 +212,8 @@ impl Default for Settings {
             presence_private: false,
             proxies: Vec::new(),
             debuggers: Vec::new(),
+            metrics: Vec::new(),
+            control_socket: None,
             ready_file: None,
             log: log::LevelFilter::Info,
             hide_names: false,
@@ -229,6 +253,8 @@ impl Settings {
             }
             "proxy-from" => self.proxies = networks(values)?,
             "debug-from" => self.debuggers = networks(values)?,
+            "metrics" => self.metrics = addresses(values)?,
+            "control-socket" => self.control_socket = path()?,
             "ready-file" => self.ready_file = path()?,
             "log" => {
                 self.log = match one {
@@ -277,6 +303,7 @@ impl Settings {
         let settings = SETTINGS.iter().filter(|setting| setting.effect == Effect::AtStart);
         let settings = settings.map(|setting| setting.name).filter(|name| match *name {
             "state-directory" => kept.state_directory != self.state_directory,
+            "control-socket" => kept.control_socket != self.control_socket,
             "ready-file" => kept.ready_file != self.ready_file,
             _ => false,
         });
@@ -288,6 +315,7 @@ impl Settings {
     /// Takes over from `running` what takes effect at the next start only.
     pub fn keep_from_start(&mut self, running: &Self) {
         self.state_directory.clone_from(&running.state_directory);
+        self.control_socket.clone_from(&running.control_socket);
         self.ready_file.clone_from(&running.ready_file);
         // Memory is accounted for by the first two from when something is asked for until it is given back.
         self.limits.append_bytes_max = running.limits.append_bytes_max;

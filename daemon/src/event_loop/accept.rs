@@ -5,10 +5,11 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+use mio::Interest;
 use mio::net::TcpStream;
-use mio::{Interest, Token};
 
-use super::{EventLoop, Socket, Speaks, TOKEN_LISTENER_LAST};
+use super::sources::Source;
+use super::{EventLoop, Socket, Speaks};
 use crate::address::AddressKey;
 use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN};
 use crate::partials::Partial;
@@ -18,8 +19,7 @@ impl EventLoop {
     /// Has the system say when there is somebody to accept.
     pub(super) fn register_listeners(&mut self) -> io::Result<()> {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            let token = Token(TOKEN_LISTENER_LAST - index);
-            self.poll.registry().register(listener, token, Interest::READABLE)?;
+            self.poll.registry().register(listener, Source::Listener(index).token(), Interest::READABLE)?;
         }
         // Who came before gives no further edge.
         self.accepting = true;
@@ -80,7 +80,9 @@ impl EventLoop {
         let id = self.core.handle_opened(address);
         let index = id.index as usize;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
+        if let Err(error) =
+            self.poll.registry().register(&mut stream, Source::Connection(index).token(), interest)
+        {
             self.core.handle_unusable(id);
             return Err(error);
         }

@@ -81,7 +81,7 @@ impl EventLoop {
 
     fn take_text(&mut self, id: ConnId, mut bytes: &[u8]) {
         while let Some(input) = self.text(id).and_then(|text| text.next(&mut bytes)) {
-            self.answer(id, input);
+            self.answer_line(id, input);
         }
         self.write_text(id);
     }
@@ -89,12 +89,12 @@ impl EventLoop {
     /// A text session's peer sends no more.
     pub(super) fn finish_text(&mut self, id: ConnId) {
         if let Some(input) = self.text(id).and_then(Text::finish) {
-            self.answer(id, input);
+            self.answer_line(id, input);
         }
         self.write_text(id);
     }
 
-    fn answer(&mut self, id: ConnId, input: Input) {
+    fn answer_line(&mut self, id: ConnId, input: Input) {
         let mut line = None;
         match input {
             Input::Ping => line = Some("PONG".to_owned()),

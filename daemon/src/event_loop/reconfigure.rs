@@ -41,10 +41,12 @@ impl EventLoop {
         let Some((running, reloader, _)) = &mut self.reloader else { return };
         let Some((read, is_asked_again)) = reloader.poll() else { return };
         let running = Settings::clone(running);
-        match read.and_then(|configuration| self.take_up(&running, configuration)) {
+        let outcome = read.and_then(|configuration| self.take_up(&running, configuration));
+        match &outcome {
             Ok(()) => log::info!("the configuration was read again"),
             Err(error) => log::error!("the configuration stays as it was: {error}"),
         }
+        self.answer_reload(outcome.as_ref().copied().map_err(String::as_str));
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.ready();
         }
@@ -64,6 +66,10 @@ impl EventLoop {
             let addresses = self.listeners.addresses().map_err(|error| error.to_string())?;
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             log::info!("listening on {}", addresses.join(" "));
+        }
+        if settings.metrics != running.metrics {
+            let served = self.guests.serve_metrics_at(&settings.metrics, self.poll.registry());
+            served.map_err(|error| format!("metrics: {error}"))?;
         }
         for name in settings.differing_at_start(running) {
             log::warn!("{name} has changed: that takes effect at the next start");

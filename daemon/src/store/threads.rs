@@ -19,8 +19,8 @@ use std::{
 };
 
 use super::{
-    Committer, Completion, CopyError, CopyReport, Engine, Figures, Frozen, GivenUp, Request, Store, StoreError,
-    copy,
+    Committer, Completion, CopyError, CopyReport, Engine, Figures, Frozen, GivenUp, Request, Store,
+    StoreError, copy,
     figures::Meters,
     limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LOG_UNSETTLED_WAIT},
     reading,

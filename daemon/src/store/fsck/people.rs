@@ -47,6 +47,11 @@ impl People {
             }
             Err(error) => malformed(Table::Blocks, key, &error, report),
         });
+        source.each(Table::Tokens, &mut |key, value| {
+            if let Err(error) = records::parse_token(key, value) {
+                malformed(Table::Tokens, key, &error, report);
+            }
+        });
         people
     }
 
