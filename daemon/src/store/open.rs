@@ -14,7 +14,7 @@ use super::{
     Engine, LogEngine, LogSizes, OpenError, OpenErrorKind, RedbEngine, Snapshot, StoreError, StoreHandle,
     Table, Write,
     beside::Beside,
-    damaged_file::DamagedFile,
+    damaged_file::{DamagedFile, Header},
     limits::OPEN_CHECK_BYTES_MAX,
     records,
     salvage::{self, SalvageError},
@@ -176,17 +176,27 @@ fn holds_whole(path: &Path) -> Result<bool, OpenError> {
     Ok(file.holds_whole(&SNAPSHOT_TABLES))
 }
 
+/// The format that a database says. `None`: it says none, or it can't be read.
+fn format_of(path: &Path) -> Result<Option<u32>, OpenError> {
+    let file = DamagedFile::open(path).map_err(|error| OpenError::at(path, &error))?;
+    let Header::Commit(commit) = file.header() else { return Ok(None) };
+    let mut format = None;
+    file.each(&commit, Table::Meta, &mut |key, value| {
+        if key == records::META_FORMAT {
+            format = records::parse_u32(value).ok();
+        }
+    });
+    Ok(format)
+}
+
 /// Opens index and log and takes up their state.
 fn take_up(path: &Path, randomness: [u8; 32], now: u64) -> Result<(Store, Snapshot), OpenError> {
     let of_store = |error| OpenError::of_store(path, &error);
-    let index = open_existing(path)?;
-    // Before the log is looked at: of a newer format, not even how it is opened is known.
-    let format = index.get(Table::Meta, records::META_FORMAT).map_err(of_store)?;
-    if let Some(Ok(format)) = format.as_deref().map(records::parse_u32)
-        && format > records::FORMAT
-    {
+    // Before anything else, and not by the engine: it writes when it opens a file, and a newer store is left as it is.
+    if let Some(format) = format_of(path)?.filter(|format| *format > records::FORMAT) {
         return Err(newer(path, format));
     }
+    let index = open_existing(path)?;
     let engine: Arc<dyn Engine> =
         Arc::new(LogEngine::over(index, path, LogSizes::default()).map_err(of_store)?);
     let directory = path.parent().unwrap_or(Path::new("."));
