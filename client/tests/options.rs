@@ -188,7 +188,7 @@ fn help_mentions_every_option_command_variable_and_exit_code() {
         "69 relay",
         "73 cannot",
         "75 try",
-        "76 protocol",
+        "76 the relay",
         "77 not",
         "12258",
     ] {

@@ -3,7 +3,7 @@
 //! Owns: what a user types, reads, and gets as exit code. Messages go to standard output, and so does
 //! what `status`, `--help` and `--version` were asked for; everything else goes to standard error.
 //!
-//! Where to go next: [`options`] for the command line and its help, [`failure`] for errors and exit
+//! Where to go next: [`options`] for the command line and its help, [`manual`] for the manual page, [`failure`] for errors and exit
 //! codes, `show` for how a message looks, `secrets` for where passphrases come from, and one file for
 //! each command.
 
@@ -16,6 +16,7 @@ macro_rules! tell {
 }
 
 pub mod failure;
+pub mod manual;
 pub mod options;
 pub mod show;
 

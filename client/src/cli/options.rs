@@ -1,7 +1,7 @@
 //! The command line: what may be typed, and the help that says so.
 //!
-//! Owns: one table of commands and one of options, from which both parser and help are made, so that
-//! neither can know what the other doesn't. Must not act on anything.
+//! Owns: one table of commands and one of options, from which parser, help and manual page are made, so that
+//! none can know what the others don't. Must not act on anything.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use e2e_protocol::e2e::at_rest::PASSPHRASE_BYTES_MAX;
 use e2e_protocol::e2e::limits::BODY_BYTES_MAX;
 use e2e_protocol::ids::Name;
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use crate::net::Server;
 
 /// What the command line asks for.
@@ -157,18 +157,18 @@ pub enum Source {
     Standard,
 }
 
-/// One option. The table is both what is parsed and what the help says.
-struct Flag {
-    short: &'static str,
-    long: &'static str,
+/// One option. The table is what is parsed and what help and manual page say.
+pub(super) struct Flag {
+    pub(super) short: &'static str,
+    pub(super) long: &'static str,
     /// What stands for its value; empty if it takes none.
-    value: &'static str,
-    help: &'static str,
+    pub(super) value: &'static str,
+    pub(super) help: &'static str,
     /// The commands that take it; none: all do.
-    of: &'static [&'static str],
+    pub(super) of: &'static [&'static str],
 }
 
-const FLAGS: &[Flag] = &[
+pub(super) const FLAGS: &[Flag] = &[
     Flag {
         short: "s",
         long: "server",
@@ -242,7 +242,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The commands with their arguments and what they do.
-const COMMANDS: &[(&str, &str, &str)] = &[
+pub(super) const COMMANDS: &[(&str, &str, &str)] = &[
     ("register", "NAME", "make keys and claim NAME; says the fingerprint. Repeating it is harmless"),
     ("send", "TO...", "send a text (-m, -f, else standard input) to each TO; one result line for each"),
     ("recv", "", "show messages until -n, -t, SIGINT or SIGTERM; reconnects by itself"),
@@ -275,6 +275,22 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// How the command ends.
+pub(super) const EXITS: &[(Exit, &str)] = &[
+    (Exit::Done, "done (send: every message was collected, stored or accepted)"),
+    (Exit::Usage, "usage"),
+    (Exit::BadData, "bad data or signature"),
+    (Exit::Unreachable, "relay unreachable"),
+    (Exit::CannotWrite, "cannot write"),
+    (Exit::TryAgain, "try again later"),
+    (Exit::Protocol, "the relay breaks the protocol"),
+    (
+        Exit::NotPermitted,
+        "not permitted: name taken or unknown, key changed, not registered, another relay, wrong or no passphrase, \
+         files open to others",
+    ),
+];
+
 /// The complete help.
 #[must_use]
 pub fn help() -> String {
@@ -283,7 +299,7 @@ pub fn help() -> String {
          Usage: e2e-client [-s HOST:PORT] [-H DIR] [-v]... COMMAND\n\nCommands:\n",
     );
     for (command, arguments, what) in COMMANDS {
-        text.push_str(&entry(&format!("{command} {arguments}"), what));
+        text.push_str(&entry(LEFT, &format!("{command} {arguments}"), what));
     }
     text.push_str("\nOptions, before or after the command:\n");
     FLAGS.iter().filter(|flag| flag.of.is_empty()).for_each(|flag| text.push_str(&flag.entry()));
@@ -306,33 +322,35 @@ pub fn help() -> String {
          for on the terminal. Each command that needs it takes about 0.1 s and 32 MiB for it. Without it what is in\n\
          the home is lost. The names of its files, and so of contacts, stay readable.\n\n\
          Messages go to standard output, everything else to standard error.\n\
-         Exit codes: 0 done (send: every message was collected, stored or accepted), 64 usage, 65 bad data or\n\
-         signature, 69 relay unreachable, 73 cannot write, 75 try again later, 76 protocol, 77 not permitted (name\n\
-         taken or unknown, key changed, not registered, another relay, wrong or no passphrase, files open to\n\
-         others).\n"
+         Exit codes:\n"
     ));
+    for (exit, what) in EXITS {
+        text.push_str(&entry(5, &exit.number().to_string(), what));
+    }
     text
 }
 
 impl Flag {
     fn entry(&self) -> String {
         let short = if self.short.is_empty() { "   ".into() } else { format!("-{},", self.short) };
-        entry(&format!("{short} --{} {}", self.long, self.value), self.help)
+        entry(LEFT, &format!("{short} --{} {}", self.long, self.value), self.help)
     }
 }
 
-/// One entry of the help: 34 columns for what is typed, then what it does, 100 columns in all.
-fn entry(typed: &str, what: &str) -> String {
-    const LEFT: usize = 34;
+/// Columns of the help for commands and options, before what they do.
+const LEFT: usize = 34;
+
+/// One entry of the help: so many columns for what is typed, then what it does, 100 columns in all.
+fn entry(left: usize, typed: &str, what: &str) -> String {
     const WIDTH: usize = 100;
-    let mut text = format!("  {:<width$}", typed.trim_end(), width = LEFT - 2);
-    let mut column = LEFT;
+    let mut text = format!("  {:<width$}", typed.trim_end(), width = left - 2);
+    let mut column = left;
     for word in what.split_whitespace() {
         if column + word.len() > WIDTH {
-            text.push_str(&format!("\n{:LEFT$}", ""));
-            column = LEFT;
+            text.push_str(&format!("\n{:left$}", ""));
+            column = left;
         }
-        if column > LEFT {
+        if column > left {
             text.push(' ');
             column += 1;
         }
@@ -445,7 +463,7 @@ impl Options {
     /// [`Failure`] with exit code 64 if nobody said.
     pub fn server(&self) -> Result<&Server, Failure> {
         self.server.as_ref().ok_or_else(|| {
-            Failure::new(super::Exit::Usage, "no relay is given")
+            Failure::new(Exit::Usage, "no relay is given")
                 .hint("-s HOST:PORT or $E2E_SERVER says where it is")
         })
     }
