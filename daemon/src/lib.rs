@@ -16,6 +16,7 @@ pub mod limits;
 pub mod limits_page;
 pub mod listen;
 pub mod logging;
+pub mod manual;
 pub mod metrics;
 pub mod options;
 mod partials;

@@ -41,7 +41,7 @@ fn section(text: &mut String, title: &str, limits: &[Described]) {
 }
 
 /// What a limit counts, by the word in its name that says so.
-fn unit(name: &str) -> &'static str {
+pub(crate) fn unit(name: &str) -> &'static str {
     const UNITS: &[(&str, &str)] = &[
         ("bytes", "bytes"),
         ("capacity", "bytes"),
