@@ -66,6 +66,19 @@ pub enum Ctl {
     Fsck(PathBuf),
 }
 
+/// What is known of where a relay is.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The socket, if that was said.
+    pub socket: Option<PathBuf>,
+    /// The state directory, if the command line says it: then its relay is meant, and no other.
+    pub state: Option<PathBuf>,
+    /// What a service manager gave the service that this is a part of.
+    pub runtime_directory: Option<PathBuf>,
+    /// The state directory that is configured, else the one where it lies unless configured.
+    pub configured_state: Option<PathBuf>,
+}
+
 /// Why it did not come about.
 #[derive(Debug)]
 pub enum CtlError {
@@ -96,20 +109,13 @@ pub fn help() -> String {
 }
 
 impl Ctl {
-    /// Reads what follows `ctl`. The socket and the state directory are what was configured, if it was.
+    /// Reads what follows `ctl`.
     ///
     /// # Errors
     /// One line that says what is wrong.
-    pub fn parse(
-        words: &[String],
-        once: bool,
-        socket: Option<PathBuf>,
-        state: Option<PathBuf>,
-        default_state: Option<PathBuf>,
-    ) -> Result<Self, String> {
+    pub fn parse(words: &[String], once: bool, known: Known) -> Result<Self, String> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let directory = || state.clone().or_else(|| default_state.clone());
-        let find = || find_socket(socket.clone(), state.clone(), default_state.clone());
+        let find = || known.find_socket();
         if once && !matches!(words.as_slice(), ["token", "make", ..]) {
             return Err("--once is for ctl token make".to_owned());
         }
@@ -124,8 +130,8 @@ impl Ctl {
             }
             ["copy", directory] => return Ok(Self::Copy { socket: find()?, directory: directory.into() }),
             ["fsck"] => {
-                let directory = directory().ok_or("no state directory: give it, or set HOME")?;
-                return Ok(Self::Fsck(directory));
+                let directory = known.state.or(known.configured_state);
+                return Ok(Self::Fsck(directory.ok_or("no state directory: give it, or set HOME")?));
             }
             ["fsck", directory] => return Ok(Self::Fsck(directory.into())),
             [command, ..] => {
@@ -184,19 +190,19 @@ fn checked(line: &str) -> Result<String, String> {
     Ok(line.to_owned())
 }
 
-/// Where the socket is: where it was said to be, else where the packaged relay has it, else in the state directory.
-fn find_socket(
-    socket: Option<PathBuf>,
-    state: Option<PathBuf>,
-    default_state: Option<PathBuf>,
-) -> Result<PathBuf, String> {
-    let of_service = Path::new(SERVICE_DIRECTORY).join(SOCKET_NAME);
-    let in_state = |directory: PathBuf| directory.join(SOCKET_NAME);
-    socket
-        .or_else(|| state.map(in_state))
-        .or_else(|| of_service.exists().then_some(of_service))
-        .or_else(|| default_state.map(in_state))
-        .ok_or_else(|| "no control socket: give --control-socket PATH, or -d DIR".to_owned())
+impl Known {
+    /// Where the socket is: where it was said to be, else where the service or the state has it that was meant.
+    fn find_socket(&self) -> Result<PathBuf, String> {
+        let in_directory = |directory: &PathBuf| directory.join(SOCKET_NAME);
+        let of_service = Path::new(SERVICE_DIRECTORY).join(SOCKET_NAME);
+        self.socket
+            .clone()
+            .or_else(|| self.state.as_ref().map(in_directory))
+            .or_else(|| self.runtime_directory.as_ref().map(in_directory))
+            .or_else(|| of_service.exists().then_some(of_service))
+            .or_else(|| self.configured_state.as_ref().map(in_directory))
+            .ok_or_else(|| "no control socket: give --control-socket PATH, or -d DIR".to_owned())
+    }
 }
 
 /// Says a line and reads whether the relay carries it out; what comes then is the answer.

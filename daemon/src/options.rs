@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config_file::{self, Mistake, Said};
-use crate::ctl::{self, Ctl};
+use crate::ctl::{self, Ctl, Known};
 use crate::limits_page;
 use crate::settings::{SETTINGS, Settings, Takes};
 
@@ -189,16 +189,15 @@ impl Command {
             Some((extra, _)) => return Err(usage(format!("unexpected argument '{extra}'"))),
             None => None,
         };
+        let runtime_directory = first_of(variable("RUNTIME_DIRECTORY"));
         if let Some(operands) = asked {
-            let state = settings.state_directory.clone();
-            let ctl = Ctl::parse(
-                &operands,
-                matches.opt_present("once"),
-                settings.control_socket,
-                state,
-                default_state_directory(&variable),
-            );
-            return ctl.map(Self::Ctl).map_err(usage);
+            let known = Known {
+                socket: settings.control_socket,
+                state: matches.opt_str("d").map(PathBuf::from),
+                runtime_directory,
+                configured_state: settings.state_directory.or_else(|| default_state_directory(&variable)),
+            };
+            return Ctl::parse(&operands, matches.opt_present("once"), known).map(Self::Ctl).map_err(usage);
         }
         if matches.opt_present("limits") {
             return Ok(Self::Print(limits_page::page(&settings.limits)));
@@ -206,7 +205,6 @@ impl Command {
         let state_directory = settings.state_directory.clone().or_else(|| default_state_directory(&variable));
         let state_directory = state_directory
             .ok_or_else(|| usage("no state directory: give -d DIR, or set HOME".to_owned()))?;
-        let runtime_directory = first_of(variable("RUNTIME_DIRECTORY"));
         let control_socket = settings.control_socket.clone().unwrap_or_else(|| {
             runtime_directory.as_deref().unwrap_or(&state_directory).join(ctl::SOCKET_NAME)
         });
