@@ -181,6 +181,7 @@ fn run(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
     event_loop.run(&mut store).map_err(io_failure)?;
     store.shutdown();
     log::info!("stopped");
+    log::logger().flush();
     Ok(())
 }
 
