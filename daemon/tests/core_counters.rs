@@ -412,6 +412,24 @@ fn counts_notices_of_a_name_that_changes_hands() {
 }
 
 #[test]
+fn counts_what_goes_with_a_name_that_the_administrator_removes() {
+    let (mut world, bob) = notices_to_come(|_| {}, 2);
+    let carol = world.register("carol", Receive::No);
+    world.disk.held = true;
+    let to = world.uid("alice");
+    world.send_all(carol, to, 1, 1);
+    world.settle();
+    world.core.remove_name(&name("alice")).unwrap();
+    acknowledge_all(&mut world, bob);
+    assert_eq!(world.count(Reason::NoticeKeyChanged), 2, "she will not be there to read them");
+    world.disk.held = false;
+    world.settle();
+    assert_eq!(world.count(Reason::MessageExpired), 1, "carol's");
+    assert_eq!(world.core.counters().totals().removals, 1);
+    assert_eq!(world.core.gauges().waiting, Waiting::default());
+}
+
+#[test]
 fn counts_what_its_host_drops() {
     let mut world = World::new();
     world.core.note(Reason::AcceptFailed);
