@@ -274,6 +274,8 @@ constants! {
     pub const NAMES_PER_PIECE: usize = 256;
     /// Who has a copy written to it and takes nothing for so long gets no more of it.
     pub const COPY_READER_MS: u64 = 60_000;
+    /// After a stop the store may take so long to write what it was given. Then the relay ends without it, and says so.
+    pub const STORE_STOP_MS: u64 = 10_000;
     /// Events that one turn takes from the system. The rest comes with the next.
     pub const EVENTS_PER_TURN: usize = 1_024;
     /// Connections accepted of each listener in one turn, so that a flood of them leaves time for the others. The rest

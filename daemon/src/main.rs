@@ -8,12 +8,14 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, io};
 
 use e2e_relayd::clock::{Clock, system_ms};
 use e2e_relayd::core::{Core, Policy};
 use e2e_relayd::ctl::CtlError;
 use e2e_relayd::event_loop::EventLoop;
+use e2e_relayd::limits::STORE_STOP_MS;
 use e2e_relayd::listen::Listeners;
 use e2e_relayd::logging;
 use e2e_relayd::options::{Command, Options, Refused};
@@ -179,7 +181,10 @@ fn run(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
             .map_err(|error| Failure::new(exit::CANNOT_CREATE, format!("{}: {error}", path.display())))?;
     }
     event_loop.run(&mut store).map_err(io_failure)?;
-    store.shutdown();
+    if !store.shutdown_within(Duration::from_millis(STORE_STOP_MS)) {
+        let error = "the disk does not answer: what it was given last is perhaps not on it";
+        return Err(Failure::new(exit::IO, error));
+    }
     log::info!("stopped");
     log::logger().flush();
     Ok(())

@@ -6,7 +6,7 @@ mod store_common;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         mpsc::{Receiver, channel},
     },
     time::Duration,
@@ -14,8 +14,8 @@ use std::{
 
 use e2e_protocol::ids::Sequence;
 use e2e_relayd::store::{
-    Committer, Completion, Engine, MemoryEngine, PublishError, Snapshot, Store, StoreErrorKind, StoreHandle,
-    limits,
+    Committer, Completion, Engine, MemoryEngine, PublishError, Snapshot, Store, StoreError, StoreErrorKind,
+    StoreHandle, Table, Visit, Write, limits,
 };
 use store_common::*;
 
@@ -288,6 +288,46 @@ fn shutdown_carries_out_what_is_queued_and_gives_the_answers() {
     assert_eq!((appended.count(), answers.len()), (100, 200));
     let mailbox = Snapshot::load(&*inner, [0; 32], NOW).unwrap().mailboxes[0];
     assert_eq!((mailbox.acked, mailbox.durable), (Sequence(50), Sequence(100)));
+}
+
+/// A disk that takes nothing while somebody holds it.
+#[derive(Default)]
+struct Hanging {
+    inner: MemoryEngine,
+    held: Mutex<()>,
+}
+
+impl Engine for Hanging {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.inner.scan(table, from, to, visit)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let _disk = self.held.lock().unwrap();
+        self.inner.commit(writes)
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn shutdown_does_not_wait_for_ever_for_a_disk_that_hangs() {
+    let engine = Arc::new(Hanging::default());
+    for hangs in [true, false] {
+        let (store, _) = Store::over(Arc::<Hanging>::clone(&engine), [0; 32], NOW).unwrap();
+        let handle = store.start(|| ()).unwrap();
+        let disk = hangs.then(|| engine.held.lock().unwrap());
+        handle.submit(append(3, 1, 1, 10));
+        let patience = if hangs { Duration::from_millis(20) } else { Duration::from_secs(60) };
+        assert_eq!(handle.shutdown_within(patience), !hangs);
+        drop(disk);
+    }
 }
 
 #[test]

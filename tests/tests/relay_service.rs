@@ -58,6 +58,15 @@ fn tells_that_it_is_ready_alive_busy_and_stops() {
 }
 
 #[test]
+fn tells_that_it_reads_its_configuration_again() {
+    let directory = Directory::new();
+    let (relay, socket, _) = supervised(&directory);
+    send_signal(relay.id(), "HUP");
+    hears(&socket, "RELOADING=1");
+    hears(&socket, "READY=1");
+}
+
+#[test]
 fn goes_on_where_nobody_listens_to_it_any_more() {
     let directory = Directory::new();
     let (mut relay, socket, path) = supervised(&directory);

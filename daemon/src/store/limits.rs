@@ -36,6 +36,9 @@ pub const BATCH_REQUESTS_MAX: usize = 4096;
 /// Acknowledgements alone wait this long for a request that needs a commit anyway.
 pub const ACKED_ALONE_WAIT: Duration = Duration::from_millis(100);
 
+/// Who waits for the store's threads to end looks this often whether they have.
+pub const STOP_LOOK_WAIT: Duration = Duration::from_millis(2);
+
 /// After a failed commit the engine is reopened after this wait, which doubles until a commit succeeds. What
 /// needs a commit is refused meanwhile, acknowledgements are kept.
 pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);

@@ -22,7 +22,7 @@ use super::{
     Committer, Completion, CopyError, CopyReport, Engine, Figures, Frozen, GivenUp, Request, Store,
     StoreError, copy,
     figures::Meters,
-    limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LOG_UNSETTLED_WAIT},
+    limits::{ACKED_ALONE_WAIT, BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, LOG_UNSETTLED_WAIT, STOP_LOOK_WAIT},
     reading,
     space::Space,
 };
@@ -206,10 +206,29 @@ impl StoreHandle {
         rest
     }
 
-    fn stop(&mut self) {
+    /// The same, but it waits so long at most: whether it came to its end. Where the disk does not answer, the threads are left alone.
+    #[must_use]
+    pub fn shutdown_within(mut self, wait: Duration) -> bool {
+        self.tell_to_stop();
+        let until = Instant::now() + wait;
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() >= until {
+                self.threads.clear();
+                return false;
+            }
+            thread::sleep(STOP_LOOK_WAIT);
+        }
+        true
+    }
+
+    fn tell_to_stop(&self) {
         self.shared.lock().stopping = true;
         self.shared.commits.notify_all();
         self.shared.reads.notify_all();
+    }
+
+    fn stop(&mut self) {
+        self.tell_to_stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("store: a thread ended by a panic");
