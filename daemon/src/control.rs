@@ -6,6 +6,7 @@
 use e2e_protocol::ids::Name;
 
 use crate::core::admin::NameState;
+use crate::status::utc;
 use crate::store::StoredToken;
 
 /// The first word of an answer to what was carried out.
@@ -102,8 +103,7 @@ pub const TOKENS_HEAD: &str = "NUMBER  MADE                  GOOD-FOR    LABEL\n
 /// A token's line: not what its holder says.
 #[must_use]
 pub fn token_line(token: &StoredToken) -> String {
-    let seconds = i64::try_from(token.made / 1_000).unwrap_or(i64::MAX);
-    let made = jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |time| time.to_string());
+    let made = utc(token.made / 1_000);
     let good_for = if token.once { "one name" } else { "any name" };
     format!("{:<6}  {made:<20}  {good_for:<10}  {}\n", token.number, token.label).trim_end().to_owned() + "\n"
 }

@@ -7,7 +7,7 @@
 use crate::limits::{Described, Limits};
 use crate::limits_page::unit;
 use crate::options::{EXIT_CODES, FLAGS};
-use crate::settings::{Effect, SETTINGS, Setting, Takes};
+use crate::settings::{Effect, LIMITS_AT_START, SETTINGS, Setting, Takes};
 
 /// e2e-relayd(8), in the macros of man(7).
 #[must_use]
@@ -77,9 +77,10 @@ fn effect(setting: &Setting) -> &'static str {
 /// What happens at a limit, and what it counts.
 fn what((name, _, lines): &Described) -> String {
     let sentence: Vec<_> = lines.iter().map(|line| line.trim()).collect();
+    let at_start = if LIMITS_AT_START.contains(name) { "; needs a restart" } else { "" };
     match unit(name) {
-        "" => sentence.join(" "),
-        unit => format!("{} ({unit})", sentence.join(" ")),
+        "" => format!("{}{at_start}", sentence.join(" ")),
+        unit => format!("{} ({unit}{at_start})", sentence.join(" ")),
     }
 }
 

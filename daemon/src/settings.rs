@@ -165,6 +165,9 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// Limits that take effect when the relay is started anew; all others do with SIGHUP.
+pub const LIMITS_AT_START: [&str; 3] = ["append_bytes_max", "replay_bytes", "disk_floor_bytes"];
+
 /// The setting of this name.
 #[must_use]
 pub fn setting(name: &str) -> Option<&'static Setting> {
@@ -341,4 +344,39 @@ fn addresses(values: &[String]) -> Result<Vec<SocketAddr>, String> {
         return Err(format!("{LISTENERS_MAX} addresses at most"));
     }
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_at_start_are_those_that_a_reload_keeps() {
+        let running = Settings::default();
+        for (name, value, _) in running.limits.described() {
+            let mut new = Settings::default();
+            let changed = new.limits.set(name, value + 1).or_else(|_| new.limits.set(name, value - 1));
+            assert_eq!(changed, Ok(()), "{name}");
+            let expected: &[&str] = if LIMITS_AT_START.contains(&name) { &[name] } else { &[] };
+            assert_eq!(new.differing_at_start(&running), expected);
+        }
+    }
+
+    #[test]
+    fn every_setting_can_be_set() {
+        for setting in SETTINGS {
+            let value = match setting.name {
+                "listen" | "metrics" => "127.0.0.1:1",
+                "proxy-from" | "debug-from" => "192.0.2.0/24",
+                "registration" => "token",
+                "presence" => "private",
+                "log" => "trace",
+                "hide-names" => "true",
+                _ => "/somewhere",
+            };
+            let mut settings = Settings::default();
+            assert_eq!(settings.set(setting, &[value.to_owned()]), Ok(()), "{}", setting.name);
+            assert_ne!(settings, Settings::default(), "{}", setting.name);
+        }
+    }
 }
