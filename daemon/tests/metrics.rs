@@ -175,7 +175,7 @@ fn the_status_page_says_how_it_is_in_a_few_lines() {
     let addresses = ["127.0.0.1:5001".to_owned(), "[::1]:5001".to_owned()];
     let page = with(&world, |sources| status::page(sources, &addresses, 1_709_251_200 + 7_200));
     let expected = [
-        concat!("e2e-relayd ", env!("CARGO_PKG_VERSION"), ", since 2024-02-29 23:59:59 UTC (2 h 0 min)"),
+        concat!("e2e-relayd ", env!("CARGO_PKG_VERSION"), ", since 2024-02-29T23:59:59Z (2 h 0 min)"),
         "listens on   127.0.0.1:5001 [::1]:5001",
         "2 of 32768 registered, 1 receiving",
         "2 of 16384 open, 0 before login; 3 opened; PAUSED",
