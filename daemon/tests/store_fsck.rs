@@ -12,9 +12,14 @@ use std::{
 };
 
 use e2e_protocol::login::fingerprint;
+use e2e_protocol::wire::routed::{frame_bytes_at, routing_at};
 use e2e_relayd::store::{
     Engine, FsckReport, Gravity, LogEngine, LogSizes, OpenErrorKind, RedbEngine, Request, RollOverRecord,
     Store, StoreHandle, Table, Write, fsck, limits,
+};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
 };
 use store_common::*;
 
@@ -179,6 +184,81 @@ fn finds_nothing_wrong_with_a_healthy_store_and_says_what_is_in_it() {
     fs::set_permissions(dir.join("log"), fs::Permissions::from_mode(0o500)).unwrap();
     assert_eq!(looked_at(dir.path()).worst(), None);
     fs::set_permissions(dir.join("log"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A long history of requests at random, with much that is deleted, settled and compacted. A kill at any time leaves nothing that
+/// is wrong.
+#[test]
+fn finds_nothing_wrong_whenever_a_kill_comes() {
+    let mut rng = ChaCha20Rng::seed_from_u64(6);
+    let dir = TempDir::new();
+    drop(Store::open(dir.path(), [9; 32], NOW).unwrap());
+    let path = dir.join(DATABASE);
+    let sizes = LogSizes { segment: 64 * 1024, unsettled: 96 * 1024, unused: 64 * 1024 };
+    let engine = LogEngine::over(RedbEngine::open(&path).unwrap(), &path, sizes).unwrap();
+    for slot in 0..5 {
+        apply(&engine, &[register_with_key(slot, &format!("name{slot}"), slot)]);
+    }
+    // Of each mailbox: its last sequence, and the lengths of what is not acknowledged.
+    let mut mailboxes: [(u64, Vec<u64>); 5] = Default::default();
+    let mut segments_seen = std::collections::BTreeSet::new();
+    for round in 0..600 {
+        let slot = rng.next_u32() % 5;
+        let (last, waiting) = &mut mailboxes[slot as usize];
+        let request = match rng.next_u32() % 12 {
+            0..=6 => {
+                let (count, envelope) =
+                    (u64::from(rng.next_u32() % 12) + 1, rng.next_u32() as usize % 1500 + 10);
+                let first = *last + 1 + u64::from(rng.next_u32() % 3);
+                *last = first + count - 1;
+                waiting.extend(vec![64 + envelope as u64; count as usize]);
+                append_delivers(slot, 7, first, *last, envelope)
+            }
+            7..=9 => {
+                // Sequences skip: some of what waits is acknowledged, and all before it.
+                let left = rng.next_u32() as usize % (waiting.len() + 1);
+                let sequences: Vec<_> = waiting_of(&engine, slot);
+                let Some(up_to) = sequences.len().checked_sub(left + 1).map(|at| sequences[at]) else {
+                    continue;
+                };
+                waiting.drain(..waiting.len() - left);
+                acked(slot, up_to, left as u64, waiting.iter().sum())
+            }
+            10 => publish(slot, Some(signed_prekey(round)), Some(batch(round, round * 10, 3))),
+            _ => take(slot, true),
+        };
+        apply(&engine, &[request]);
+        engine.settle(rng.next_u32() % 40 == 0).unwrap();
+        segments_seen.extend(segments(dir.path()));
+        if round % 20 == 0 {
+            let killed = TempDir::new();
+            copy_directory(dir.path(), killed.path());
+            let report = looked_at(killed.path());
+            assert!(report.worst() <= Some(Gravity::Mended), "round {round}: {:#?}", report.problems);
+            assert_eq!(report.messages, mailboxes.iter().map(|mailbox| mailbox.1.len() as u64).sum::<u64>());
+        }
+    }
+    let left = segments(dir.path()).len();
+    assert!(segments_seen.len() > 2 * left, "{} segments, {left} left", segments_seen.len());
+    engine.settle(true).unwrap();
+    drop(engine);
+    assert_eq!(looked_at(dir.path()).problems, []);
+}
+
+/// The sequences of a mailbox that are not acknowledged.
+fn waiting_of(engine: &LogEngine, slot: u32) -> Vec<u64> {
+    let mailbox = engine.get(Table::Mailboxes, &slot_key(slot)).unwrap();
+    let Some(acked) = mailbox.map(|mailbox| u64::from_be_bytes(mailbox[..8].try_into().unwrap())) else {
+        return Vec::new();
+    };
+    let bytes = backlog_bytes(engine, slot, acked);
+    let (mut rest, mut sequences) = (&bytes[..], Vec::new());
+    while !rest.is_empty() {
+        let sequence = routing_at(rest).unwrap().1.sequence.0;
+        sequences.extend((sequence > acked).then_some(sequence));
+        rest = &rest[frame_bytes_at(rest).unwrap()..];
+    }
+    sequences
 }
 
 #[test]

@@ -75,7 +75,7 @@ struct Look<'a> {
     mailboxes: BTreeMap<u32, StoredMailbox>,
     present: Option<Present>,
     in_use: InUse,
-    /// What is to be said of each chunk: slot, last sequence, and a hash; 0 if it can't be told.
+    /// What is to be said of each chunk: slot, last sequence, and a hash, unless it is damaged.
     shares: Vec<(u32, u64, Option<u64>)>,
 }
 
