@@ -15,7 +15,7 @@ use e2e_protocol::login::fingerprint;
 use e2e_protocol::wire::routed::{frame_bytes_at, routing_at};
 use e2e_relayd::store::{
     Engine, FsckReport, Gravity, LogEngine, LogSizes, OpenErrorKind, RedbEngine, Request, RollOverRecord,
-    Store, StoreHandle, Table, Write, fsck, limits,
+    Store, StoreHandle, StoredToken, Table, Write, fsck, limits,
 };
 use rand_chacha::{
     ChaCha20Rng,
@@ -60,6 +60,8 @@ fn stores() -> (TempDir, TempDir) {
     }
     ask(&mut handle, take(ALICE, true));
     ask(&mut handle, Request::Block { slot: BOB, other: CAROL, block: true, token: 1 });
+    let token = StoredToken { number: 6, once: true, made: NOW, secret: [b'a'; 20], label: "dave".into() };
+    ask(&mut handle, Request::put_token(&token)(1));
     let roll_over = RollOverRecord {
         time: NOW,
         identity_key: modulus(50),
@@ -363,6 +365,14 @@ const DAMAGES: &[Damage] = {
         ("a block of nobody", Wrong, "a block belongs to slot 9", |dir| {
             in_index(dir, Table::Blocks, &[slot_key(ALICE), slot_key(9)].concat(), Some(Vec::new()));
         }),
+        (
+            "a malformed token",
+            Lost,
+            "the record 00000006 of the table tokens: malformed record: registration token",
+            |dir| {
+                in_index(dir, Table::Tokens, &slot_key(6), Some(vec![2; 40]));
+            },
+        ),
         ("no mailbox", Lost, "the record of the mailbox of bob, without which its 100 messages", |dir| {
             in_index(dir, Table::Mailboxes, &slot_key(BOB), None);
         }),
