@@ -39,6 +39,10 @@ pub const ACKED_ALONE_WAIT: Duration = Duration::from_millis(100);
 /// Who waits for the store's threads to end looks this often whether they have.
 pub const STOP_LOOK_WAIT: Duration = Duration::from_millis(2);
 
+/// A copy of a store counts as if its relay had been started so often since: so often it may be, before it gives sequences that
+/// a relay on the copy gives too.
+pub const COPY_STARTS: u32 = 4096;
+
 /// After a failed commit the engine is reopened after this wait, which doubles until a commit succeeds. What
 /// needs a commit is refused meanwhile, acknowledgements are kept.
 pub const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);

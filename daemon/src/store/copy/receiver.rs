@@ -15,7 +15,7 @@ use super::{
     super::{
         Engine, RedbEngine, StoreError, Table, Write,
         beside::Beside,
-        limits::SALVAGE_COMMIT_BYTES,
+        limits::{COPY_STARTS, SALVAGE_COMMIT_BYTES},
         log_engine,
         open::{DATABASE, LOCK, lock},
         records::{self, META_BOOT, META_FORMAT, META_RELAY_ID},
@@ -171,6 +171,8 @@ impl Receiver {
         if format > records::FORMAT {
             return Err(CopyError::Newer(format));
         }
+        // The relay goes on, and gives sequences out of each further start's own range. The copy must not give the same ones.
+        let boot = boot.checked_add(COPY_STARTS).ok_or(CopyError::Damaged("the number of starts"))?;
         let beside = Beside { relay_id, boot };
         beside.write(&self.directory).map_err(CopyError::at(&self.directory))?;
         self.relay_id = Some(beside);
@@ -198,9 +200,12 @@ impl Receiver {
 
     fn finish(mut self, totals: [u64; 3]) -> Result<CopyReport, CopyError> {
         let CopyReport { rows, segments, log_bytes, .. } = self.report;
-        if self.relay_id.is_none() || totals != [rows, segments, log_bytes] {
+        let Some(Beside { boot, .. }) = self.relay_id.filter(|_| totals == [rows, segments, log_bytes])
+        else {
             return Err(CopyError::Damaged("something is missing in it"));
-        }
+        };
+        let (key, value) = (META_BOOT.to_vec(), boot.to_be_bytes().to_vec());
+        self.writes.push(Write::Put { table: Table::Meta, key, value });
         self.end_segment()?;
         self.index.commit(&mem::take(&mut self.writes))?;
         // Closed, the index is as a relay finds it that was stopped.
