@@ -4,6 +4,7 @@
 //! Owns: the three texts. The pages' prose is in the files of these names beside this one; settings, flags, limits and exit
 //! codes are put in from the tables that parser and help are made of. Must not say anything of these itself.
 
+use crate::ctl::COMMANDS;
 use crate::limits::{Described, Limits};
 use crate::limits_page::unit;
 use crate::options::{EXIT_CODES, FLAGS};
@@ -18,9 +19,13 @@ pub fn relay() -> String {
     });
     let flags = FLAGS.iter().map(|flag| option(flag.short, flag.long, flag.value, flag.help));
     let exits = EXIT_CODES.iter().map(|(code, what)| entry(&bold(&code.to_string()), what));
+    let commands = COMMANDS.iter().map(|(command, arguments, what)| {
+        entry(&format!("{} \\fI{}\\fR", bold(command), plain(arguments)), what)
+    });
     include_str!("e2e-relayd.8")
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
         .replace("@SETTINGS@\n", &settings.collect::<String>())
+        .replace("@COMMANDS@\n", &commands.collect::<String>())
         .replace("@FLAGS@\n", &flags.collect::<String>())
         .replace("@EXITS@\n", &exits.collect::<String>())
 }

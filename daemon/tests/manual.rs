@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use e2e_relayd::config_file::{Said, parse};
+use e2e_relayd::ctl::COMMANDS;
 use e2e_relayd::limits::Limits;
 use e2e_relayd::manual;
 use e2e_relayd::options::{Command, EXIT_CODES, FLAGS};
@@ -30,13 +31,17 @@ fn read(page: &str) -> String {
 }
 
 #[test]
-fn the_relays_page_says_every_flag_as_the_help_does() {
+fn the_relays_page_says_every_flag_and_command_as_the_help_does() {
     let page = read(&manual::relay());
     let flags = FLAGS.iter().map(|flag| (flag.short, flag.long, flag.value, flag.help));
     let settings = SETTINGS.iter().map(|setting| (setting.short, setting.name, setting.value, setting.help));
     for (short, long, value, help) in flags.chain(settings) {
         let short = if short.is_empty() { String::new() } else { format!("-{short}, ") };
         let said = format!(".TP {short}--{long} {value} {help}");
+        assert!(page.contains(&said.split_whitespace().collect::<Vec<_>>().join(" ")), "{said}");
+    }
+    for (command, arguments, what) in COMMANDS {
+        let said = format!(".TP {command} {arguments} {what}");
         assert!(page.contains(&said.split_whitespace().collect::<Vec<_>>().join(" ")), "{said}");
     }
     for (code, what) in EXIT_CODES {
