@@ -78,6 +78,16 @@ fn a_client_holds() {
     holds("client");
 }
 
+#[test]
+fn what_an_administrator_writes_holds() {
+    holds("admin");
+}
+
+#[test]
+fn copies_hold() {
+    holds("copy");
+}
+
 /// The fuzzers are those of the list, and so are the folders of what is kept.
 #[test]
 fn every_target_has_its_fuzzer() {

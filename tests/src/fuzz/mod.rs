@@ -3,10 +3,12 @@
 //! Owns: [`TARGETS`], the one list of them. `tests/fuzz/` makes a fuzzer of each, and the test `fuzz_corpus` runs them
 //! over every kept input; docs/fuzzing.md is the page about them. Where to go next: `frames` (bytes to frames and
 //! back), `envelope` (what a stranger can put into one), `state` and `home` (a client's files), `relay` (the relay's core under
-//! what peers do), `client` (the client's engine under what a relay does), `seeds` (what fuzzing starts from).
+//! what peers do), `client` (the client's engine under what a relay does), `admin` (what an administrator writes), `copy` (a copy of a store), `seeds` (what fuzzing starts from).
 
+mod admin;
 mod client;
 mod conversation;
+mod copy;
 mod edits;
 mod envelope;
 mod frames;
@@ -36,7 +38,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "deframe", run: frames::deframe },
     Target { name: "body", run: frames::body },
     Target { name: "explain", run: frames::explain_bytes },
@@ -46,6 +48,8 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "strangers", run: relay::strangers },
     Target { name: "users", run: relay::users },
     Target { name: "client", run: client::engine },
+    Target { name: "admin", run: admin::read },
+    Target { name: "copy", run: copy::receive },
 ];
 
 /// Makes what is made once: keys, and a conversation. It takes seconds where code is slow, which no input is to blame for.

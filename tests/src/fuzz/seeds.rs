@@ -33,6 +33,25 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "client" => (0..6)
             .map(|choice| [&[choice][..], &[3, 0, 0, 0, 0, 0, 8, 0, 1, 0, 0].repeat(4)].concat())
             .collect(),
+        "admin" => {
+            let texts = [
+                (0, e2e_relayd::manual::default_configuration()),
+                (0, e2e_relayd::manual::default_configuration().replace("\n#", "\n")),
+                (0, "listen = [\"[::1]:0\"]\nhide-names = true\n[limits]\nnames_max = 0x10\n".to_owned()),
+                (1, "names alice bob".to_owned()),
+                (1, "token make once for friends".to_owned()),
+                (1, "token revoke 7".to_owned()),
+                (2, "GET /metrics HTTP/1.1\r\nHost: relay\r\n\r\n".to_owned()),
+            ];
+            texts.into_iter().map(|(choice, text)| [&[choice][..], text.as_bytes()].concat()).collect()
+        }
+        "copy" => vec![
+            vec![1],
+            vec![1, 0, 20, 1],
+            vec![1, 1, 0, 128, 2, 0, 1],
+            vec![1, 0, 0, 0, 0, 0],
+            [&[0][..], super::copy::good()].concat(),
+        ],
         other => panic!("no target {other}"),
     }
 }
