@@ -226,3 +226,19 @@ fn refuses_tokens_that_cannot_be_made() {
     assert_eq!(world.core.poll_answer(), Some(Answer::Failed(asked)));
     assert_eq!(world.core.tokens().len(), TOKENS_MAX, "what may be on the disk is not forgotten");
 }
+
+#[test]
+fn stop_sends_each_connection_away_for_a_time_of_its_own() {
+    let mut world = World::with_limits(|limits| limits.restart_spread_ms = 9_000);
+    let peers: Vec<_> = (0..40).map(|number| world.register(&format!("user{number}"), Receive::No)).collect();
+    world.core.handle_stop();
+    world.settle();
+    let mut seconds: Vec<_> = peers.iter().map(|peer| world.links[*peer].retry_after).collect();
+    assert!(peers.iter().all(|peer| world.last_words(*peer) == Some(ErrorCode::Restarting)));
+    assert!(seconds.iter().all(|seconds| (1..=10).contains(seconds)), "{seconds:?}");
+    seconds.sort_unstable();
+    seconds.dedup();
+    // That forty agree on three of ten is not to be expected in the life of the universe.
+    assert!(seconds.len() > 3, "{seconds:?}");
+    assert!(world.core.is_stopped());
+}
