@@ -232,6 +232,7 @@ fn stop_sends_each_connection_away_for_a_time_of_its_own() {
     let mut world = World::with_limits(|limits| limits.restart_spread_ms = 9_000);
     let peers: Vec<_> = (0..40).map(|number| world.register(&format!("user{number}"), Receive::No)).collect();
     world.core.handle_stop();
+    world.turn();
     world.settle();
     let mut seconds: Vec<_> = peers.iter().map(|peer| world.links[*peer].retry_after).collect();
     assert!(peers.iter().all(|peer| world.last_words(*peer) == Some(ErrorCode::Restarting)));
