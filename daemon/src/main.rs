@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let outcome = match parse(&arguments) {
         Ok(Command::Print(text)) => print(&text),
-        Ok(Command::Check(options)) => check(&options),
+        Ok(Command::Check { settings, config }) => check(&settings, config.as_deref()),
         Ok(Command::Ctl(ctl)) => ctl.run(&mut io::stdout().lock()).map_err(Failure::from),
         Ok(Command::Run(options)) => run(*options, arguments),
         Err(refused) => Err(refused.into()),
@@ -122,9 +122,9 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// What can be seen of a configuration without running it.
-fn check(options: &Options) -> Result<(), Failure> {
-    read_tokens(&options.settings)?;
-    let what = options.config.as_deref().map_or("flags".into(), Path::to_string_lossy);
+fn check(settings: &Settings, config: Option<&Path>) -> Result<(), Failure> {
+    read_tokens(settings)?;
+    let what = config.map_or("flags".into(), Path::to_string_lossy);
     print(&format!("{what}: in order\n"))
 }
 

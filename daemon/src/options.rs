@@ -19,7 +19,12 @@ pub enum Command {
     /// Run the relay.
     Run(Box<Options>),
     /// Look whether it could run so, as far as that can be seen without running, and exit.
-    Check(Box<Options>),
+    Check {
+        /// What was chosen.
+        settings: Box<Settings>,
+        /// The file that some of it came from.
+        config: Option<PathBuf>,
+    },
     /// Ask a running relay, or look at a store.
     Ctl(Ctl),
     /// Print this and exit.
@@ -31,8 +36,6 @@ pub enum Command {
 pub struct Options {
     /// What was chosen.
     pub settings: Settings,
-    /// The file that some of it came from.
-    pub config: Option<PathBuf>,
     /// Where the state lies.
     pub state_directory: PathBuf,
     /// Where the control socket is.
@@ -202,14 +205,17 @@ impl Command {
         if matches.opt_present("limits") {
             return Ok(Self::Print(limits_page::page(&settings.limits)));
         }
+        if matches.opt_present("check-config") {
+            return Ok(Self::Check { settings: Box::new(settings), config });
+        }
         let state_directory = settings.state_directory.clone().or_else(|| default_state_directory(&variable));
         let state_directory = state_directory
             .ok_or_else(|| usage("no state directory: give -d DIR, or set HOME".to_owned()))?;
         let control_socket = settings.control_socket.clone().unwrap_or_else(|| {
             runtime_directory.as_deref().unwrap_or(&state_directory).join(ctl::SOCKET_NAME)
         });
-        let options = Box::new(Options { settings, config, state_directory, control_socket });
-        Ok(if matches.opt_present("check-config") { Self::Check(options) } else { Self::Run(options) })
+        let options = Box::new(Options { settings, state_directory, control_socket });
+        Ok(Self::Run(options))
     }
 }
 
