@@ -208,7 +208,9 @@ impl EventLoop {
     /// # Errors
     /// If it can't listen there.
     pub fn serve_metrics_at(&mut self, addresses: &[SocketAddr]) -> Result<(), ListenError> {
-        self.guests.serve_metrics_at(addresses, self.poll.registry())
+        let opened = self.guests.metrics.open_missing(addresses, true)?;
+        self.guests.serve_metrics_at(addresses, opened, self.poll.registry());
+        Ok(())
     }
 
     /// What wakes the loop from another thread.

@@ -24,6 +24,10 @@ struct Listener {
     socket: TcpListener,
 }
 
+/// Sockets that nobody accepts from yet.
+#[derive(Debug)]
+pub struct Opened(Vec<Listener>);
+
 /// Why the relay can't listen.
 #[derive(Debug)]
 pub enum ListenError {
@@ -63,16 +67,19 @@ impl Listeners {
         let passed = passed().map_err(ListenError::Passed)?;
         let mut listeners =
             Self(passed.into_iter().map(|socket| Listener { wanted: None, socket }).collect());
-        let opened = listeners.missing(wanted, is_explicit)?;
+        let Opened(opened) = listeners.open_missing(wanted, is_explicit)?;
         listeners.0.extend(opened);
         Ok(listeners)
     }
 
-    /// Opens those of `wanted` that are not open; nothing is changed yet.
-    fn missing(&self, wanted: &[SocketAddr], is_explicit: bool) -> Result<Vec<Listener>, ListenError> {
+    /// Opens those of `wanted` that are not open, for [`Listeners::change`]: nothing is changed yet.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn open_missing(&self, wanted: &[SocketAddr], is_explicit: bool) -> Result<Opened, ListenError> {
         let passed = self.0.iter().filter(|listener| listener.wanted.is_none()).count();
         if passed > 0 && !is_explicit {
-            return Ok(Vec::new());
+            return Ok(Opened(Vec::new()));
         }
         if passed + wanted.len() > LISTENERS_MAX {
             return Err(ListenError::TooMany);
@@ -93,19 +100,14 @@ impl Listeners {
                 Err(error) => return Err(ListenError::Address(*address, error)),
             }
         }
-        Ok(opened)
+        Ok(Opened(opened))
     }
 
-    /// Listens at `wanted` in place of where it listened; sockets that were passed here stay. Connections that were accepted are
-    /// not touched, nor are sockets at addresses that stay.
-    ///
-    /// # Errors
-    /// [`ListenError`]; then all is as it was.
-    pub fn change(&mut self, wanted: &[SocketAddr], is_explicit: bool) -> Result<(), ListenError> {
-        let opened = self.missing(wanted, is_explicit)?;
+    /// Listens at `wanted`, of which what was not open was `opened`, in place of where it listened; sockets that were passed here
+    /// stay. Connections that were accepted are not touched, nor are sockets at addresses that stay.
+    pub fn change(&mut self, wanted: &[SocketAddr], Opened(opened): Opened) {
         self.0.retain(|listener| listener.wanted.is_none_or(|address| wanted.contains(&address)));
         self.0.extend(opened);
-        Ok(())
     }
 
     /// How many there are.

@@ -190,6 +190,12 @@ fn changes_where_it_listens_while_it_runs() {
     send_signal(child.id(), "HUP");
     wait_for("the refusal", || log().contains("cannot listen on 192.0.2.1:0").then_some(()));
     Raw::connect(first).hello(Purpose::Login).unwrap();
+    // Nor does where it listens if the metrics can't be served: it is all or nothing.
+    fs::write(&config, "listen = [\"127.0.0.3:0\"]\nmetrics = [\"192.0.2.1:0\"]\n").unwrap();
+    send_signal(child.id(), "HUP");
+    wait_for("the refusal", || log().contains("metrics: cannot listen on 192.0.2.1:0").then_some(()));
+    Raw::connect(first).hello(Purpose::Login).unwrap();
+    assert!(!log().contains("127.0.0.3:"), "{}", log());
     // The second one goes: who came through it stays.
     fs::write(&config, "listen = [\"127.0.0.1:0\"]\n").unwrap();
     send_signal(child.id(), "HUP");

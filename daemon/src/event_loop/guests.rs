@@ -16,7 +16,7 @@ use rustix::fs::Mode;
 use super::orders::METRICS_PATH;
 use super::sources::Source;
 use crate::limits::{GUEST_INPUT_BYTES_MAX, GUEST_MS, GUESTS_MAX};
-use crate::listen::{ListenError, Listeners};
+use crate::listen::{Listeners, Opened};
 
 /// Who is there, and where others come in.
 #[derive(Debug, Default)]
@@ -104,16 +104,17 @@ impl Guests {
         Ok(())
     }
 
-    /// Serves metrics at these addresses in place of others.
+    /// Serves metrics at these addresses, of which what was not open was `opened`, in place of others.
     pub(super) fn serve_metrics_at(
         &mut self,
         addresses: &[std::net::SocketAddr],
+        opened: Opened,
         registry: &Registry,
-    ) -> Result<(), ListenError> {
+    ) {
         for listener in self.metrics.iter_mut() {
             let _ = registry.deregister(listener);
         }
-        let changed = self.metrics.change(addresses, true);
+        self.metrics.change(addresses, opened);
         for (index, listener) in self.metrics.iter_mut().enumerate() {
             if let Err(error) =
                 registry.register(listener, Source::Metrics(index).token(), Interest::READABLE)
@@ -124,7 +125,6 @@ impl Guests {
         for address in self.metrics.addresses().unwrap_or_default() {
             log::info!("metrics at http://{address}{METRICS_PATH}");
         }
-        changed
     }
 
     /// Lets in who waits at the control socket.

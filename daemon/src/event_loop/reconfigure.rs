@@ -4,10 +4,12 @@
 //! fail comes first. No connection is dropped.
 
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::EventLoop;
 use crate::core::Policy;
+use crate::listen::Opened;
 use crate::logging;
 use crate::reload::Configuration;
 use crate::settings::Settings;
@@ -57,19 +59,19 @@ impl EventLoop {
 
     fn take_up(&mut self, running: &Settings, configuration: Configuration) -> Result<(), String> {
         let Configuration { mut settings, tokens } = configuration;
+        // What can fail comes first, and changes nothing.
         let (listen, is_explicit) = settings.listen();
-        if !self.core.is_stopping() && settings.listen != running.listen {
-            self.deregister_listeners();
-            let changed = self.listeners.change(&listen, is_explicit);
-            self.register_listeners().map_err(|error| error.to_string())?;
-            changed.map_err(|error| error.to_string())?;
-            let addresses = self.listeners.addresses().map_err(|error| error.to_string())?;
-            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            log::info!("listening on {}", addresses.join(" "));
+        let moves = !self.core.is_stopping() && settings.listen != running.listen;
+        let opened = moves.then(|| self.listeners.open_missing(&listen, is_explicit)).transpose();
+        let opened = opened.map_err(|error| error.to_string())?;
+        let moves = settings.metrics != running.metrics;
+        let metrics = moves.then(|| self.guests.metrics.open_missing(&settings.metrics, true)).transpose();
+        let metrics = metrics.map_err(|error| format!("metrics: {error}"))?;
+        if let Some(opened) = opened {
+            self.listen_at(&listen, opened);
         }
-        if settings.metrics != running.metrics {
-            let served = self.guests.serve_metrics_at(&settings.metrics, self.poll.registry());
-            served.map_err(|error| format!("metrics: {error}"))?;
+        if let Some(opened) = metrics {
+            self.guests.serve_metrics_at(&settings.metrics, opened, self.poll.registry());
         }
         for name in settings.differing_at_start(running) {
             log::warn!("{name} has changed: that takes effect at the next start");
@@ -83,5 +85,15 @@ impl EventLoop {
             **running = settings;
         }
         Ok(())
+    }
+    fn listen_at(&mut self, addresses: &[SocketAddr], opened: Opened) {
+        self.deregister_listeners();
+        self.listeners.change(addresses, opened);
+        if let Err(error) = self.register_listeners() {
+            log::error!("a listening socket cannot be watched: {error}");
+        }
+        let addresses: Vec<_> =
+            self.listeners.addresses().unwrap_or_default().iter().map(ToString::to_string).collect();
+        log::info!("listening on {}", addresses.join(" "));
     }
 }
