@@ -243,3 +243,71 @@ fn stop_sends_each_connection_away_for_a_time_of_its_own() {
     assert!(seconds.len() > 3, "{seconds:?}");
     assert!(world.core.is_stopped());
 }
+
+#[test]
+fn removal_asks_a_disk_that_cannot_be_read_only_now_and_then() {
+    let mut world = World::new();
+    let bob = world.claim("bob");
+    let alice = world.register("alice", Receive::No);
+    world.send_all(alice, bob, 1, 3);
+    world.settle();
+    world.disk.fail_reads(true);
+    let before = world.disk.log.iter().filter(|what| **what == "read").count();
+    let asked = world.core.remove_name(&name("bob")).unwrap();
+    world.settle();
+    world.advance(10_000);
+    let reads = world.disk.log.iter().filter(|what| **what == "read").count() - before;
+    assert!((1..=20).contains(&reads), "{reads}");
+    assert_eq!(world.core.poll_answer(), None);
+    world.disk.fail_reads(false);
+    world.advance(10_000);
+    assert_eq!(world.core.poll_answer(), Some(Answer::Removed(asked)));
+}
+
+#[test]
+fn removal_comes_to_its_end_although_commits_fail_in_the_middle() {
+    for (receiving, applied, committed) in [
+        (false, false, 0),
+        (true, false, 0),
+        (true, true, 0),
+        (false, true, 1),
+        (true, true, 1),
+        (true, false, 2),
+    ] {
+        let mut world = World::new();
+        let bob = world.claim("bob");
+        if receiving {
+            world.login("bob", credit(2));
+        }
+        let alice = world.register("alice", Receive::No);
+        world.send_all(alice, bob, 1, 5);
+        world.settle();
+        world.disk.held = true;
+        world.send_all(alice, bob, 6, 9);
+        world.settle();
+        let asked = world.core.remove_name(&name("bob")).unwrap();
+        world.settle();
+        for _ in 0..committed {
+            world.disk.commit(usize::MAX, 1_700_000_000_000);
+            world.settle();
+        }
+        world.disk.apply_failed(applied);
+        world.disk.fail(true);
+        world.disk.held = false;
+        world.settle();
+        world.advance(3_000);
+        world.disk.fail(false);
+        world.advance(30_000);
+        match world.core.poll_answer() {
+            Some(Answer::Removed(number)) if number == asked => {}
+            Some(Answer::Failed(number)) if number == asked => removed(&mut world, "bob"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(world.core.name_state(&name("alice")).unwrap().sent_bytes, 0);
+        world.register("bob", TAKE_OVER);
+        world.restart();
+        let again = world.login("bob", TAKE_OVER);
+        assert_eq!(world.links[again].welcome.unwrap().queued, 0);
+        assert_eq!(world.core.name_state(&name("alice")).unwrap().sent_bytes, 0);
+    }
+}

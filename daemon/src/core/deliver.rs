@@ -240,7 +240,7 @@ impl Core {
 
     /// Asks for a backlog again after a while. Nobody else is harmed: whether the store takes messages
     /// shows when it is given some.
-    fn reread_later(&mut self, slot: u32) {
+    pub(super) fn reread_later(&mut self, slot: u32) {
         self.set_replay(slot, Replay::Failed);
         self.to_reread.push(slot);
         self.timers.set(self.now.monotonic_ms + self.limits.store_retry_ms, Timer::StoreRetry);

@@ -67,7 +67,8 @@ impl Core {
     /// Asks the store for the start of a mailbox of which everything is to expire. The answer brings the next question.
     pub(super) fn expire_all(&mut self, slot: u32) {
         let bytes_max = self.limits.replay_bytes;
-        if self.store_is_failing() || self.search.asked.values().any(|asked| *asked == slot) {
+        let is_asked = self.search.asked.values().any(|asked| *asked == slot);
+        if self.store_is_failing() || is_asked || self.to_reread.contains(&slot) {
             return;
         }
         let Some(mailbox) = self.users.at(slot).and_then(|user| user.mailbox()) else { return };
@@ -96,7 +97,12 @@ impl Core {
         }
         match result {
             Ok(chunks) => self.expire_oldest(slot, chunks),
-            Err(error) => log::warn!("a mailbox could not be looked through for what expired: {error}"),
+            Err(error) => {
+                log::warn!("a mailbox could not be looked through for what expired: {error}");
+                if self.is_emptying(slot) {
+                    self.reread_later(slot);
+                }
+            }
         }
         self.go_on_searching();
         true

@@ -86,6 +86,7 @@ impl EventLoop {
         }
         Ok(())
     }
+
     fn listen_at(&mut self, addresses: &[SocketAddr], opened: Opened) {
         self.deregister_listeners();
         self.listeners.change(addresses, opened);
