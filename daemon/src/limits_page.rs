@@ -20,8 +20,7 @@ pub fn page(limits: &Limits) -> String {
     section(&mut text, "What spec/wire.md fixes", wire::ALL);
     section(&mut text, "What the store fixes", &store::fixed());
     let lines = ceiling::lines(limits);
-    let sum: u64 = lines.iter().map(|(_, bytes)| bytes).sum();
-    let allocator = ceiling::bytes_max(limits) - sum;
+    let allocator = ceiling::bytes_max(limits) - ceiling::sum(&lines);
     put(&mut text, format_args!("The most memory that this can use, in bytes\n"));
     for (what, bytes) in lines.into_iter().chain([("the allocator, a quarter of it", allocator)]) {
         put(&mut text, format_args!("  {bytes:>12}  {what}\n"));

@@ -86,7 +86,7 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
     let appended = limits.store_in_flight_bytes_max + limits.append_bytes_max;
     vec![
         ("the program at rest", bytes(AT_REST)),
-        ("names, each with a mailbox and a lane", bytes(limits.names_max * name)),
+        ("names, each with a mailbox and a lane", bytes(limits.names_max.saturating_mul(name))),
         (
             "watches, blocks and shares of mailboxes",
             bytes(
@@ -134,8 +134,9 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
         (
             "backlogs on their way",
             bytes(
-                limits.replay_bytes_in_all_max
-                    + LIST * (limits.expiry_reads_max + 1) * (limits.replay_bytes + limits.append_bytes_max),
+                (LIST * (limits.expiry_reads_max + 1))
+                    .saturating_mul(limits.replay_bytes + limits.append_bytes_max)
+                    .saturating_add(limits.replay_bytes_in_all_max),
             ),
         ),
         ("deliveries without an acknowledgement", bytes(deliveries * delivery + DELIVERY_ROOM_BYTES)),
@@ -145,7 +146,9 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
         (
             "roll-overs",
             bytes(
-                limits.roll_overs_max * (REQUEST_BYTES + limits.held_notices_max * size_of::<Told>() * LIST),
+                limits
+                    .roll_overs_max
+                    .saturating_mul(REQUEST_BYTES + limits.held_notices_max * size_of::<Told>() * LIST),
             ),
         ),
         ("appends on their way to the disk", bytes(appended)),
@@ -173,6 +176,28 @@ pub fn lines(limits: &Limits) -> Vec<Line> {
 /// The sum of all lines, and a quarter more: what the allocator needs for itself and can't give back in between.
 #[must_use]
 pub fn bytes_max(limits: &Limits) -> u64 {
-    let sum: u64 = lines(limits).iter().map(|(_, bytes)| bytes).sum();
-    sum / 4 * 5
+    (sum(&lines(limits)) / 4).saturating_mul(5)
+}
+
+/// The sum of these lines. Where one limit is multiplied by another, and both are as high as may be, it is all that a number holds.
+#[must_use]
+pub fn sum(lines: &[Line]) -> u64 {
+    lines.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LIMIT_VALUE_MAX;
+
+    #[test]
+    fn is_not_less_where_limits_are_as_high_as_may_be() {
+        let mut limits = Limits::default();
+        for (name, ..) in Limits::default().described() {
+            // Those of a smaller type can't be so much.
+            let _ = limits.set(name, LIMIT_VALUE_MAX);
+        }
+        assert_eq!(bytes_max(&limits), u64::MAX);
+        assert!(!crate::limits_page::page(&limits).is_empty());
+    }
 }
