@@ -253,7 +253,7 @@ impl EventLoop {
                     Source::Metrics(index) => {
                         self.guests.accept_metrics(index, self.poll.registry(), now.monotonic_ms);
                     }
-                    Source::Guest(index) => self.serve(index, store),
+                    Source::Guest(index) => self.serve(index, event.is_write_closed(), store),
                 }
             }
             self.turns += 1;

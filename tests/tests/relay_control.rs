@@ -357,3 +357,36 @@ fn fsck_finds_a_whole_store_whole_and_a_damaged_one_damaged() {
     assert_refused(&output, 65, "not in order");
     assert!(String::from_utf8_lossy(&output.stdout).lines().count() > 1, "{output:?}");
 }
+
+#[test]
+fn who_hung_up_or_says_too_much_while_an_answer_takes_its_time_keeps_nobody_out() {
+    let directory = Directory::new();
+    let (config, state) = (directory.path().join("relay.toml"), directory.path().join("state"));
+    fs::write(&config, "").unwrap();
+    let _relay = Relay::start(&state, &["-c", config.to_str().unwrap()]);
+    // A file that says nothing until somebody writes to it.
+    fs::remove_file(&config).unwrap();
+    assert!(run(Command::new("mkfifo").arg(&config)).status.success());
+    let socket = state.join("control.sock");
+    let ask = || {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"reload\n").unwrap();
+        stream
+    };
+    let waiting = ask();
+    for _ in 0..40 {
+        drop(ask());
+    }
+    let mut flooding = ask();
+    let flood = std::thread::spawn(move || while flooding.write(&[b'x'; 65_536]).is_ok() {});
+    wait_for("who says too much to be sent away", || flood.is_finished().then_some(()));
+    assert!(said(&state, &["status"]).contains("listens on"));
+    // Who asked and waits has the answer, also one that sends no more.
+    waiting.shutdown(std::net::Shutdown::Write).unwrap();
+    let writer = std::thread::spawn(move || while fs::write(&config, "").is_ok() {});
+    let mut answer = String::new();
+    (&waiting).read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "ok\n");
+    drop(directory);
+    drop(writer);
+}

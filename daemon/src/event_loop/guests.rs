@@ -47,6 +47,8 @@ struct Guest {
     state: State,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// Bytes that it has said, those among them that were of no use any more.
+    said: usize,
     /// The peer sends no more.
     ended: bool,
     /// It is sent away then if nothing has happened.
@@ -159,7 +161,8 @@ impl Guests {
         if let (Ok(()), Some(place)) = (registered, self.guests.get_mut(index)) {
             let (input, output) = (Vec::new(), Vec::new());
             let until_ms = now_ms + GUEST_MS;
-            *place = Some(Guest { stream, state: State::Speaks, input, output, ended: false, until_ms });
+            let (state, said) = (State::Speaks, 0);
+            *place = Some(Guest { stream, state, input, output, said, ended: false, until_ms });
         }
     }
 
@@ -206,6 +209,13 @@ impl Guests {
                 None
             }
             _ => None,
+        }
+    }
+
+    /// A guest has hung up: nobody is there for the answer that it waits for, which may take its time.
+    pub(super) fn hang_up(&mut self, index: usize) {
+        if let Some(place) = self.guests.get_mut(index) {
+            place.take_if(|guest| matches!(guest.state, State::Awaits(_) | State::AwaitsReload));
         }
     }
 
@@ -260,12 +270,14 @@ impl Guest {
                     self.ended = true;
                     return !(self.state == State::Speaks && self.input.is_empty());
                 }
-                Ok(_) if self.state != State::Speaks => {}
                 Ok(count) => {
-                    self.input.extend_from_slice(bytes.get(..count).unwrap_or_default());
-                    self.until_ms = now_ms + GUEST_MS;
-                    if self.input.len() > GUEST_INPUT_BYTES_MAX {
+                    self.said += count;
+                    if self.said > GUEST_INPUT_BYTES_MAX {
                         return false;
+                    }
+                    if self.state == State::Speaks {
+                        self.input.extend_from_slice(bytes.get(..count).unwrap_or_default());
+                        self.until_ms = now_ms + GUEST_MS;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,

@@ -23,8 +23,8 @@ use crate::{process, status};
 pub(super) const METRICS_PATH: &str = "/metrics";
 
 impl EventLoop {
-    /// A guest's socket has something to say, or takes more.
-    pub(super) fn serve(&mut self, index: usize, store: &StoreHandle) {
+    /// A guest's socket has something to say, or takes more, or its peer has hung up.
+    pub(super) fn serve(&mut self, index: usize, has_hung_up: bool, store: &StoreHandle) {
         let now_ms = self.clock.now().monotonic_ms;
         match self.guests.hear(index, now_ms) {
             None => {}
@@ -46,6 +46,9 @@ impl EventLoop {
             },
         }
         self.write_guest(index);
+        if has_hung_up {
+            self.guests.hang_up(index);
+        }
     }
 
     fn carry_out(&mut self, index: usize, order: Order, store: &StoreHandle) {
