@@ -156,8 +156,10 @@ impl Ctl {
     pub fn run(&self, output: &mut impl Write) -> Result<(), CtlError> {
         match self {
             Self::Ask { socket, line } => {
-                let mut answer = ask(socket, line)?;
-                io::copy(&mut answer, output).map_err(CtlError::Lost)?;
+                // All of it first: the relay sends away who takes nothing for a while, and a pager may be slow.
+                let mut answer = Vec::new();
+                ask(socket, line)?.read_to_end(&mut answer).map_err(CtlError::Lost)?;
+                output.write_all(&answer).map_err(CtlError::Lost)?;
             }
             Self::Copy { socket, directory } => {
                 let answer = ask(socket, "copy")?;

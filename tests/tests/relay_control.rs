@@ -390,3 +390,25 @@ fn who_hung_up_or_says_too_much_while_an_answer_takes_its_time_keeps_nobody_out(
     drop(directory);
     drop(writer);
 }
+
+#[test]
+fn reads_an_answer_whole_although_nobody_reads_what_it_prints() {
+    let directory = Directory::new();
+    let socket = directory.path().join("control.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let relay = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 6]).unwrap();
+        stream.write_all(b"ok\n").unwrap();
+        stream.write_all(&vec![b'x'; 4 << 20]).unwrap();
+    });
+    let mut command = Command::new(binary("e2e-relayd"));
+    command.arg("--control-socket").arg(&socket).args(["ctl", "names"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // The real one would send away who takes nothing for some seconds.
+    wait_for("the answer to be read", || relay.is_finished().then_some(()));
+    let mut printed = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut printed).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(printed.len(), 4 << 20);
+}
