@@ -374,8 +374,9 @@ fn who_hung_up_or_says_too_much_while_an_answer_takes_its_time_keeps_nobody_out(
         stream
     };
     let waiting = ask();
-    for _ in 0..40 {
+    for _ in 0..20 {
         drop(ask());
+        wait_for("a place to be free", || ctl(&state, &["status"]).status.success().then_some(()));
     }
     let mut flooding = ask();
     let flood = std::thread::spawn(move || while flooding.write(&[b'x'; 65_536]).is_ok() {});
