@@ -413,3 +413,31 @@ fn reads_an_answer_whole_although_nobody_reads_what_it_prints() {
     assert!(child.wait().unwrap().success());
     assert_eq!(printed.len(), 4 << 20);
 }
+
+#[test]
+fn reload_is_answered_by_what_was_read_after_it_was_asked_for() {
+    let directory = Directory::new();
+    let (config, state) = (directory.path().join("relay.toml"), directory.path().join("state"));
+    fs::write(&config, "").unwrap();
+    let _relay = Relay::start(&state, &["-c", config.to_str().unwrap()]);
+    // A file that says nothing until somebody writes to it.
+    fs::remove_file(&config).unwrap();
+    assert!(run(Command::new("mkfifo").arg(&config)).status.success());
+    let ask = || {
+        let mut stream = UnixStream::connect(state.join("control.sock")).unwrap();
+        stream.write_all(b"reload\n").unwrap();
+        stream
+    };
+    let _first = ask();
+    // Opened as soon as the relay reads it.
+    let mut slow = fs::OpenOptions::new().write(true).open(&config).unwrap();
+    fs::remove_file(&config).unwrap();
+    fs::write(&config, "presence = 3").unwrap();
+    let second = ask();
+    said(&state, &["status"]);
+    slow.write_all(b"# in order\n").unwrap();
+    drop(slow);
+    let mut answer = String::new();
+    (&second).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("error ") && answer.contains("relay.toml:1: presence"), "{answer}");
+}

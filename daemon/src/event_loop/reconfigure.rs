@@ -48,12 +48,14 @@ impl EventLoop {
             Ok(()) => log::info!("the configuration was read again"),
             Err(error) => log::error!("the configuration stays as it was: {error}"),
         }
-        self.answer_reload(outcome.as_ref().copied().map_err(String::as_str));
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.ready();
         }
+        // Who asked meanwhile may have changed the file meanwhile: the next answer is for all.
         if is_asked_again {
             self.begin_reload();
+        } else {
+            self.answer_reload(outcome.as_ref().copied().map_err(String::as_str));
         }
     }
 
