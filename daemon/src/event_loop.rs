@@ -321,15 +321,15 @@ impl EventLoop {
         let mut bytes = [0; 16];
         while matches!(self.signals.read(&mut bytes), Ok(count) if count > 0) {
             log::info!("stopping");
-            if let Some(supervisor) = &mut self.supervisor {
-                supervisor.stopping();
-            }
             self.stop();
         }
     }
 
     /// Nobody else is let in; those who are here are sent away once what they left is stored.
     fn stop(&mut self) {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.stopping();
+        }
         self.deregister_listeners();
         self.listeners = Listeners::default();
         self.core.handle_stop();

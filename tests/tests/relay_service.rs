@@ -44,6 +44,16 @@ fn hears(socket: &UnixDatagram, line: &str) {
 }
 
 #[test]
+fn tells_that_it_stops_where_the_administrator_drains_it() {
+    let directory = Directory::new();
+    let (_relay, socket, _) = supervised(&directory);
+    let mut command = Command::new(binary("e2e-relayd"));
+    let drained = command.arg("-d").arg(directory.path().join("state")).args(["ctl", "drain"]).status();
+    assert!(drained.unwrap().success());
+    hears(&socket, "STOPPING=1");
+}
+
+#[test]
 fn tells_that_it_is_ready_alive_busy_and_stops() {
     let directory = Directory::new();
     let (mut relay, socket, _) = supervised(&directory);
