@@ -181,6 +181,8 @@ fn run(options: Options, arguments: Vec<OsString>) -> Result<(), Failure> {
             .map_err(|error| Failure::new(exit::CANNOT_CREATE, format!("{}: {error}", path.display())))?;
     }
     event_loop.run(&mut store).map_err(io_failure)?;
+    // The control socket goes as long as the state is ours: later it may be another relay's.
+    drop(event_loop);
     if !store.shutdown_within(Duration::from_millis(STORE_STOP_MS)) {
         let error = "the disk does not answer: what it was given last is perhaps not on it";
         return Err(Failure::new(exit::IO, error));
