@@ -441,3 +441,15 @@ fn reload_is_answered_by_what_was_read_after_it_was_asked_for() {
     (&second).read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("error ") && answer.contains("relay.toml:1: presence"), "{answer}");
 }
+
+#[test]
+fn puts_its_socket_in_no_files_place() {
+    let directory = Directory::new();
+    let file = directory.path().join("letter");
+    fs::write(&file, "dear").unwrap();
+    let mut command = Command::new(binary("e2e-relayd"));
+    command.args(["-l", "127.0.0.1:0", "-d"]).arg(directory.path().join("state"));
+    let output = run(command.arg("--control-socket").arg(&file));
+    assert_refused(&output, 73, "letter is there, and no socket");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "dear");
+}

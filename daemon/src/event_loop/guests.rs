@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,13 @@ impl Guests {
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
         let new = PathBuf::from(new);
+        // A path that was mistaken for another must not cost what is there.
+        for place in [path, &new] {
+            if fs::symlink_metadata(place).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+                let text = format!("{} is there, and no socket", place.display());
+                return Err(io::Error::new(ErrorKind::AlreadyExists, text));
+            }
+        }
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
