@@ -334,9 +334,15 @@ fn networks(values: &[String]) -> Result<Vec<Network>, String> {
 fn addresses(values: &[String]) -> Result<Vec<SocketAddr>, String> {
     let mut addresses = Vec::new();
     for text in values {
-        let before = addresses.len();
-        addresses.extend(text.to_socket_addrs().map_err(|error| format!("'{text}': {error}"))?);
-        if addresses.len() == before {
+        let mut are_none = true;
+        for address in text.to_socket_addrs().map_err(|error| format!("'{text}': {error}"))? {
+            are_none = false;
+            // Said twice, it is one: only port 0 is another each time.
+            if address.port() == 0 || !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if are_none {
             return Err(format!("'{text}': no such address"));
         }
     }
