@@ -1,7 +1,7 @@
 //! What is said at the control socket: a line to the relay, an answer back, and the connection ends.
 //!
-//! Owns: which orders there are, and how answers look. The first line of an answer is `ok`, or `error` and why; what follows is for a
-//! person. Must not know sockets, nor carry anything out (`event_loop::orders`). Who says the line: `ctl`.
+//! Owns: which orders there are, and how answers look. The first line of an answer is `ok`, or `error` and why; what follows `ok` is for a
+//! person, up to a last line, `end`. Must not know sockets, nor carry anything out (`event_loop::orders`). Who says the line: `ctl`.
 
 use e2e_protocol::ids::Name;
 
@@ -11,6 +11,9 @@ use crate::store::StoredToken;
 
 /// The first word of an answer to what was carried out.
 pub const ANSWER_OK: &str = "ok";
+/// The last line of an answer to what was carried out: without it, some of the answer is missing. Behind a copy there is none, which
+/// says itself where it ends.
+pub const ANSWER_END: &str = "end";
 /// The first word of an answer to what was not; the reason follows.
 pub const ANSWER_ERROR: &str = "error";
 

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::control::{ANSWER_ERROR, ANSWER_OK};
+use crate::control::{ANSWER_END, ANSWER_ERROR, ANSWER_OK};
 use crate::limits::GUEST_INPUT_BYTES_MAX;
 use crate::store::{CopyError, fsck, receive_copy};
 
@@ -159,7 +159,10 @@ impl Ctl {
                 // All of it first: the relay sends away who takes nothing for a while, and a pager may be slow.
                 let mut answer = Vec::new();
                 ask(socket, line)?.read_to_end(&mut answer).map_err(CtlError::Lost)?;
-                output.write_all(&answer).map_err(CtlError::Lost)?;
+                let end = [ANSWER_END.as_bytes(), b"\n"].concat();
+                let cut_off = || CtlError::Lost(io::ErrorKind::UnexpectedEof.into());
+                let answer = answer.strip_suffix(&end[..]).ok_or_else(cut_off)?;
+                output.write_all(answer).map_err(CtlError::Lost)?;
             }
             Self::Copy { socket, directory } => {
                 let answer = ask(socket, "copy")?;

@@ -257,6 +257,8 @@ pub(crate) use constants;
 constants! {
     /// What a limit can be at most. More is refused at start: sums and products of limits stay far from where numbers end.
     pub const LIMIT_VALUE_MAX: u64 = 1 << 40;
+    /// Bytes of the configuration file, and of the file of tokens. A larger one is refused.
+    pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
     /// Addresses to listen on. More are refused at start.
     pub const LISTENERS_MAX: usize = 64;
     /// Connections that the kernel holds until they are accepted. It drops further ones, which try again by themselves.

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use e2e_relayd::clock::{Clock, system_ms};
 use e2e_relayd::core::{Core, Policy};
 use e2e_relayd::ctl::CtlError;
 use e2e_relayd::event_loop::EventLoop;
-use e2e_relayd::limits::STORE_STOP_MS;
+use e2e_relayd::limits::{FILE_BYTES_MAX, STORE_STOP_MS};
 use e2e_relayd::listen::Listeners;
 use e2e_relayd::logging;
 use e2e_relayd::options::{Command, Options, Refused};
@@ -110,7 +110,17 @@ fn main() -> ExitCode {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Command, Refused> {
-    Command::parse(arguments, |name| std::env::var_os(name), |path| fs::read_to_string(path))
+    Command::parse(arguments, |name| std::env::var_os(name), read_text)
+}
+
+/// A file that a person wrote: one that is far larger is another one by mistake.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// A reader who has seen enough closes the pipe: that is no failure.
@@ -231,7 +241,7 @@ fn random() -> Result<[u8; 32], Failure> {
 
 fn read_tokens(settings: &Settings) -> Result<Vec<Vec<u8>>, Failure> {
     let Some(path) = &settings.token_file else { return Ok(Vec::new()) };
-    let text = fs::read_to_string(path)
+    let text = read_text(path)
         .map_err(|error| Failure::new(exit::CANNOT_CREATE, format!("{}: {error}", path.display())))?;
     let tokens: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if tokens.is_empty() {

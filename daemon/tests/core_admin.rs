@@ -221,7 +221,7 @@ fn refuses_tokens_that_cannot_be_made() {
     }
     assert!(world.core.make_token(false, "").is_err());
     world.disk.fail(true);
-    let asked = world.core.revoke_token(1).unwrap();
+    let asked = world.core.revoke_token(world.core.tokens()[0].number).unwrap();
     world.settle();
     assert_eq!(world.core.poll_answer(), Some(Answer::Failed(asked)));
     assert_eq!(world.core.tokens().len(), TOKENS_MAX, "what may be on the disk is not forgotten");

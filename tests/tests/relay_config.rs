@@ -91,6 +91,10 @@ fn refuses_a_mistake_with_file_line_and_reason() {
         assert!(said.starts_with(&expected), "{text}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+    let config = write(&directory, &"# nothing\n".repeat(200_000));
+    let output = check(&config, &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("it has more than 1048576 bytes"));
     let missing = directory.path().join("missing");
     let output = check(&missing, &[]);
     assert_eq!(output.status.code(), Some(78));

@@ -142,9 +142,10 @@ fn tokens_that_it_makes_let_people_in_until_they_are_revoked() {
         listed.lines().count() == 2 && !listed.contains(many.trim()),
         "nobody who looks learns it: {listed}"
     );
-    assert_eq!(said(&state, &["token", "revoke", "1"]), "");
+    let number = listed.lines().nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(said(&state, &["token", "revoke", number]), "");
     assert_eq!(register(&relay, "carol", &many), Some(77));
-    assert_refused(&ctl(&state, &["token", "revoke", "1"]), 77, "there is no token with this number");
+    assert_refused(&ctl(&state, &["token", "revoke", number]), 77, "there is no token with this number");
 }
 
 #[test]
@@ -387,7 +388,7 @@ fn who_hung_up_or_says_too_much_while_an_answer_takes_its_time_keeps_nobody_out(
     let writer = std::thread::spawn(move || while fs::write(&config, "").is_ok() {});
     let mut answer = String::new();
     (&waiting).read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "ok\n");
+    assert_eq!(answer, "ok\nend\n");
     drop(directory);
     drop(writer);
 }
@@ -402,6 +403,7 @@ fn reads_an_answer_whole_although_nobody_reads_what_it_prints() {
         stream.read_exact(&mut [0; 6]).unwrap();
         stream.write_all(b"ok\n").unwrap();
         stream.write_all(&vec![b'x'; 4 << 20]).unwrap();
+        stream.write_all(b"end\n").unwrap();
     });
     let mut command = Command::new(binary("e2e-relayd"));
     command.arg("--control-socket").arg(&socket).args(["ctl", "names"]);
@@ -412,6 +414,27 @@ fn reads_an_answer_whole_although_nobody_reads_what_it_prints() {
     child.stdout.take().unwrap().read_to_end(&mut printed).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(printed.len(), 4 << 20);
+}
+
+#[test]
+fn answer_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let directory = Directory::new();
+    let socket = directory.path().join("control.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let relay = std::thread::spawn(move || {
+        for answer in ["", "ok", "ok\nNAME  CONN", "yes\nend\n"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 6]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    for _ in 0..4 {
+        let mut command = Command::new(binary("e2e-relayd"));
+        let output = run(command.arg("--control-socket").arg(&socket).args(["ctl", "names"]));
+        assert_refused(&output, 74, "the answer broke off");
+        assert!(output.stdout.is_empty());
+    }
+    relay.join().unwrap();
 }
 
 #[test]

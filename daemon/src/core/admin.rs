@@ -138,11 +138,13 @@ impl Core {
             return Err(STORE_FAILS);
         }
         let under_way = self.token_changes.values().any(|change| matches!(change, TokenChange::Made(_)));
-        let number = self.tokens.next_number().ok_or("there are as many tokens as may be: revoke some")?;
+        if self.tokens.is_full() {
+            return Err("there are as many tokens as may be: revoke some");
+        }
         if under_way {
             return Err("another token is being made: try again");
         }
-        let made = self.new_token(number, once, label);
+        let made = self.new_token(once, label);
         Ok(self.change_token(Request::put_token(&made), TokenChange::Made(made)))
     }
 

@@ -13,6 +13,9 @@ use crate::store::{StoredToken, TOKEN_SECRET_BYTES};
 /// Which letters and digits a secret is made of: 32, and none that is easily taken for another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
+/// Numbers are below this one: short enough to be typed, and far more than there are tokens.
+const NUMBERS: u32 = 1_000_000;
+
 /// The tokens that the relay has made, by number, rising.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Vec<StoredToken>);
@@ -37,10 +40,9 @@ impl Tokens {
         &self.0
     }
 
-    /// The number for the next one; `None`: there are as many as may be.
-    pub(super) fn next_number(&self) -> Option<u32> {
-        let last = self.0.last().map_or(0, |token| token.number);
-        last.checked_add(1).filter(|_| self.0.len() < TOKENS_MAX)
+    /// Whether there are as many as may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= TOKENS_MAX
     }
 
     pub(super) fn put(&mut self, token: StoredToken) {
@@ -57,8 +59,13 @@ impl Tokens {
 }
 
 impl Core {
-    /// Makes a token, which is nowhere yet.
-    pub(super) fn new_token(&mut self, number: u32, once: bool, label: &str) -> StoredToken {
+    /// Makes a token, which is nowhere yet. Its number is any that no other has: one that rises with each token would be given again
+    /// after the last one went, and somebody's note would name another token.
+    pub(super) fn new_token(&mut self, once: bool, label: &str) -> StoredToken {
+        let mut number = 0;
+        while number == 0 || self.tokens.all().iter().any(|token| token.number == number) {
+            number = self.rng.next_u32() % NUMBERS;
+        }
         let mut secret = [0; TOKEN_SECRET_BYTES];
         self.rng.fill_bytes(&mut secret);
         for byte in &mut secret {

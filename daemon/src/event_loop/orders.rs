@@ -5,18 +5,21 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::EventLoop;
 use super::guests::{Said, State};
 use crate::clock::system_ms;
-use crate::control::{ANSWER_ERROR, ANSWER_OK, NAMES_HEAD, Order, TOKENS_HEAD, name_line, token_line};
+use crate::control::{
+    ANSWER_END, ANSWER_ERROR, ANSWER_OK, NAMES_HEAD, Order, TOKENS_HEAD, name_line, token_line,
+};
 use crate::core::admin::Answer;
 use crate::http;
 use crate::limits::{COPY_READER_MS, NAMES_PER_PIECE};
 use crate::metrics::{self, LoopFigures, Sources};
-use crate::store::StoreHandle;
+use crate::store::{CopyError, StoreHandle};
 use crate::{process, status};
 
 /// Where the metrics are.
@@ -111,7 +114,7 @@ impl EventLoop {
     }
 
     fn answer(&mut self, index: usize, text: &str) {
-        self.put_off(index, &format!("{ANSWER_OK}\n{text}"), State::Leaves);
+        self.put_off(index, &format!("{ANSWER_OK}\n{text}{ANSWER_END}\n"), State::Leaves);
     }
 
     fn refuse(&mut self, index: usize, why: &str) {
@@ -135,7 +138,11 @@ impl EventLoop {
         let now_ms = self.clock.now().monotonic_ms;
         while let Some(slot) = self.guests.write(index, now_ms) {
             let (states, next) = self.core.names_from(slot, NAMES_PER_PIECE);
-            let lines: String = states.iter().map(name_line).collect();
+            let mut lines: String = states.iter().map(name_line).collect();
+            if next.is_none() {
+                lines.push_str(ANSWER_END);
+                lines.push('\n');
+            }
             self.guests.tell(index, &lines, next.map_or(State::Leaves, State::Lists), now_ms);
         }
     }
@@ -181,18 +188,29 @@ impl EventLoop {
         };
         // Who takes nothing for so long is gone.
         let _ = stream.set_write_timeout(Some(Duration::from_millis(COPY_READER_MS)));
-        let out = Answering { is_begun: false, stream };
-        let is_copying = self.is_copying.clone();
+        let (is_copying, is_begun) = (self.is_copying.clone(), Arc::new(AtomicBool::new(false)));
+        let refusing = Arc::new((stream.try_clone(), Arc::clone(&is_begun)));
+        let fail = move |error: &CopyError| {
+            log::warn!("a copy of the store was not made: {error}");
+            // Who has got a part of it finds that it ends too early.
+            if let (Ok(stream), is_begun) = &*refusing
+                && !is_begun.load(Ordering::Relaxed)
+            {
+                let mut stream: &UnixStream = stream;
+                let _ = writeln!(stream, "{ANSWER_ERROR} {error}");
+            }
+        };
+        let fail_early = fail.clone();
         let done = move |result: Result<_, _>| {
             is_copying.store(false, Ordering::Relaxed);
             match result {
                 Ok(report) => log::info!("a copy of the store was made: {report}"),
-                Err(error) => log::warn!("a copy of the store was not made: {error}"),
+                Err(error) => fail(&error),
             }
         };
-        if let Err(error) = store.copy_to(out, done) {
+        if let Err(error) = store.copy_to(Answering { is_begun, stream }, done) {
             self.is_copying.store(false, Ordering::Relaxed);
-            log::warn!("a copy of the store was not made: {error}");
+            fail_early(&error);
         }
     }
 
@@ -223,13 +241,13 @@ impl EventLoop {
 
 /// A socket on which the first that is written says that the order is carried out.
 struct Answering {
-    is_begun: bool,
+    is_begun: Arc<AtomicBool>,
     stream: UnixStream,
 }
 
 impl Write for Answering {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !std::mem::replace(&mut self.is_begun, true) {
+        if !self.is_begun.swap(true, Ordering::Relaxed) {
             self.stream.write_all(ANSWER_OK.as_bytes())?;
             self.stream.write_all(b"\n")?;
         }
