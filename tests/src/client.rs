@@ -388,7 +388,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All files below a directory, sorted.
+/// All files below a directory, sorted; a socket is none.
 ///
 /// # Panics
 /// If the disk fails.
@@ -398,7 +398,8 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry")) {
         match entry.path() {
             path if path.is_dir() => all.extend(files(&path)),
-            path => all.push(path),
+            path if path.is_file() => all.push(path),
+            _ => {}
         }
     }
     all.sort();
