@@ -249,15 +249,13 @@ impl EventLoop {
                     Source::Waker => {}
                     Source::Stop => self.take_signals(),
                     Source::Reload => self.take_reloads(),
-                    Source::Control => self.guests.accept_control(self.poll.registry(), now.monotonic_ms),
-                    Source::Metrics(index) => {
-                        self.guests.accept_metrics(index, self.poll.registry(), now.monotonic_ms);
-                    }
+                    Source::Control | Source::Metrics(_) => self.guests.note_waiting(),
                     Source::Guest(index) => self.serve(index, event.is_write_closed(), store),
                 }
             }
             self.turns += 1;
             self.guests.expire(now.monotonic_ms);
+            self.guests.accept(self.poll.registry(), now.monotonic_ms);
             while self.parting.front().is_some_and(|(end_ms, _)| *end_ms <= now.monotonic_ms) {
                 self.parting.pop_front();
             }
@@ -286,7 +284,9 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !(self.fresh.is_empty() && self.busy.is_empty() && self.newcomers.is_empty()) {
+        if !(self.fresh.is_empty() && self.busy.is_empty() && self.newcomers.is_empty())
+            || self.guests.waits()
+        {
             return Some(Duration::ZERO);
         }
         let accept_ms = self.accepting.then_some(self.accept_after_ms);

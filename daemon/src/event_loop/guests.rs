@@ -16,7 +16,7 @@ use rustix::fs::Mode;
 
 use super::orders::METRICS_PATH;
 use super::sources::Source;
-use crate::limits::{GUEST_INPUT_BYTES_MAX, GUEST_MS, GUESTS_MAX};
+use crate::limits::{ACCEPTS_PER_TURN, GUEST_INPUT_BYTES_MAX, GUEST_MS, GUESTS_MAX};
 use crate::listen::{Listeners, Opened};
 
 /// Who is there, and where others come in.
@@ -24,6 +24,8 @@ use crate::listen::{Listeners, Opened};
 pub(super) struct Guests {
     control: Option<Control>,
     pub(super) metrics: Listeners,
+    /// Somebody may wait to be let in.
+    waits: bool,
     guests: [Option<Guest>; GUESTS_MAX],
 }
 
@@ -137,18 +139,38 @@ impl Guests {
         }
     }
 
-    /// Lets in who waits at the control socket.
-    pub(super) fn accept_control(&mut self, registry: &Registry, now_ms: u64) {
-        while let Some(Ok((stream, _))) = self.control.as_ref().map(|control| control.listener.accept()) {
-            self.let_in(Stream::Unix(stream), registry, now_ms);
-        }
+    /// Somebody waits at the control socket, or for metrics.
+    pub(super) fn note_waiting(&mut self) {
+        self.waits = true;
     }
 
-    /// Lets in who waits for metrics.
-    pub(super) fn accept_metrics(&mut self, index: usize, registry: &Registry, now_ms: u64) {
-        while let Some(Ok((stream, _))) = self.metrics.get(index).map(mio::net::TcpListener::accept) {
-            self.let_in(Stream::Tcp(stream), registry, now_ms);
+    /// Whether somebody may wait to be let in.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Lets in who waits, as many at each door as one turn may.
+    pub(super) fn accept(&mut self, registry: &Registry, now_ms: u64) {
+        if !std::mem::take(&mut self.waits) {
+            return;
         }
+        for _ in 0..ACCEPTS_PER_TURN {
+            let mut is_done = true;
+            if let Some(Ok((stream, _))) = self.control.as_ref().map(|control| control.listener.accept()) {
+                is_done = false;
+                self.let_in(Stream::Unix(stream), registry, now_ms);
+            }
+            for index in 0..self.metrics.len() {
+                if let Some(Ok((stream, _))) = self.metrics.get(index).map(mio::net::TcpListener::accept) {
+                    is_done = false;
+                    self.let_in(Stream::Tcp(stream), registry, now_ms);
+                }
+            }
+            if is_done {
+                return;
+            }
+        }
+        self.waits = true;
     }
 
     /// One more; who came first goes if there are too many. The administrator is not displaced by who fetches metrics.
