@@ -23,7 +23,6 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -43,6 +42,7 @@ use crate::store::StoreHandle;
 use crate::supervisor::Supervisor;
 use crate::text::Text;
 use guests::Guests;
+use reconfigure::Reloading;
 use sources::Source;
 
 /// Slices of one vectored write.
@@ -107,13 +107,10 @@ pub struct EventLoop {
     /// Sockets whose last words are on their way, and until when they are kept.
     parting: VecDeque<(u64, TcpStream)>,
     guests: Guests,
-    /// A copy of the store is being made.
-    is_copying: Arc<AtomicBool>,
     /// Since the start.
     turns: u64,
     supervisor: Option<Supervisor>,
-    /// The settings that it runs with, how they are read again, and who says that they should be.
-    reloader: Option<(Box<Settings>, Reloader, UnixStream)>,
+    reloading: Option<Box<Reloading>>,
     core: Core,
     clock: Clock,
 }
@@ -155,10 +152,9 @@ impl EventLoop {
             texts: [0; 2],
             parting: VecDeque::new(),
             guests: Guests::default(),
-            is_copying: Arc::default(),
             turns: 0,
             supervisor: None,
-            reloader: None,
+            reloading: None,
             core,
             clock,
         };
@@ -191,7 +187,7 @@ impl EventLoop {
         signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(signals);
         self.poll.registry().register(&mut signals, Source::Reload.token(), Interest::READABLE)?;
-        self.reloader = Some((Box::new(running), Reloader::new(read), signals));
+        self.reloading = Some(Box::new(Reloading { running, reloader: Reloader::new(read), signals }));
         Ok(self)
     }
 

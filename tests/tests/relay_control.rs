@@ -359,15 +359,20 @@ fn fsck_finds_a_whole_store_whole_and_a_damaged_one_damaged() {
     assert!(String::from_utf8_lossy(&output.stdout).lines().count() > 1, "{output:?}");
 }
 
-#[test]
-fn who_hung_up_or_says_too_much_while_an_answer_takes_its_time_keeps_nobody_out() {
+/// A relay whose configuration, when it is read again, says nothing until somebody writes to it; its directory, the file, its state.
+fn with_slow_configuration() -> (Directory, PathBuf, PathBuf, Relay) {
     let directory = Directory::new();
     let (config, state) = (directory.path().join("relay.toml"), directory.path().join("state"));
     fs::write(&config, "").unwrap();
-    let _relay = Relay::start(&state, &["-c", config.to_str().unwrap()]);
-    // A file that says nothing until somebody writes to it.
+    let relay = Relay::start(&state, &["-c", config.to_str().unwrap()]);
     fs::remove_file(&config).unwrap();
     assert!(run(Command::new("mkfifo").arg(&config)).status.success());
+    (directory, config, state, relay)
+}
+
+#[test]
+fn who_hung_up_or_says_too_much_while_an_answer_takes_its_time_keeps_nobody_out() {
+    let (directory, config, state, _relay) = with_slow_configuration();
     let socket = state.join("control.sock");
     let ask = || {
         let mut stream = UnixStream::connect(&socket).unwrap();
@@ -439,13 +444,7 @@ fn answer_that_breaks_off_is_not_taken_for_a_whole_one() {
 
 #[test]
 fn reload_is_answered_by_what_was_read_after_it_was_asked_for() {
-    let directory = Directory::new();
-    let (config, state) = (directory.path().join("relay.toml"), directory.path().join("state"));
-    fs::write(&config, "").unwrap();
-    let _relay = Relay::start(&state, &["-c", config.to_str().unwrap()]);
-    // A file that says nothing until somebody writes to it.
-    fs::remove_file(&config).unwrap();
-    assert!(run(Command::new("mkfifo").arg(&config)).status.success());
+    let (_directory, config, state, _relay) = with_slow_configuration();
     let ask = || {
         let mut stream = UnixStream::connect(state.join("control.sock")).unwrap();
         stream.write_all(b"reload\n").unwrap();

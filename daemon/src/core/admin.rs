@@ -9,7 +9,6 @@
 use e2e_protocol::ids::Name;
 use e2e_protocol::wire::ErrorCode;
 
-use super::ownership::Changed;
 use super::{Action, Core};
 use crate::store::limits::TOKEN_LABEL_BYTES_MAX;
 use crate::store::{Request, StoreErrorKind, StoredToken};
@@ -210,13 +209,5 @@ impl Core {
     /// What came of something that was put off.
     pub fn poll_answer(&mut self) -> Option<Answer> {
         self.answers.pop_front()
-    }
-
-    /// A name that the administrator removed is gone, or could not be.
-    pub(super) fn answer_removal(&mut self, asked: u64, changed: Changed) {
-        self.answers.push_back(match changed {
-            Changed::Done => Answer::Removed(asked),
-            Changed::Failed => Answer::Failed(asked),
-        });
     }
 }

@@ -14,6 +14,7 @@ use e2e_protocol::wire::people::{Remove, Removed};
 use e2e_protocol::wire::roll::{Roll, Rolled};
 use e2e_protocol::wire::transfer::ResultCode;
 
+use super::admin::Answer;
 use super::directory::Pending;
 use super::login::ToVerify;
 use super::rates::{Act, per_hour};
@@ -39,13 +40,6 @@ enum Change {
     Removal(Box<Signature>),
     /// Not by its owner, but by the relay's administrator (`admin`).
     RemovalByAdmin,
-}
-
-/// What came of a removal by the administrator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Changed {
-    Done,
-    Failed,
 }
 
 /// How far it is.
@@ -326,7 +320,11 @@ impl Core {
             return;
         };
         if matches!(change, Change::RemovalByAdmin) {
-            self.answer_removal(token, if result.is_ok() { Changed::Done } else { Changed::Failed });
+            self.answers.push_back(if result.is_ok() {
+                Answer::Removed(token)
+            } else {
+                Answer::Failed(token)
+            });
         }
         let asker = self.answered(token);
         if let Err(error) = result {

@@ -104,7 +104,7 @@ impl EventLoop {
                 log::info!("stopping: the administrator says so");
                 self.stop();
             }
-            Order::Reload if self.reloader.is_none() => self.refuse(index, "there is nothing to read again"),
+            Order::Reload if self.reloading.is_none() => self.refuse(index, "there is nothing to read again"),
             Order::Reload => {
                 self.put_off(index, "", State::AwaitsReload);
                 self.begin_reload();
@@ -151,8 +151,7 @@ impl EventLoop {
     pub(super) fn serve_answers(&mut self) {
         while let Some(answer) = self.core.poll_answer() {
             let (asked, text) = match &answer {
-                Answer::Removed(asked) => (*asked, Ok(String::new())),
-                Answer::TokenRevoked(asked) => (*asked, Ok(String::new())),
+                Answer::Removed(asked) | Answer::TokenRevoked(asked) => (*asked, Ok(String::new())),
                 Answer::TokenMade(asked, token) => {
                     (*asked, Ok(format!("{}\n", String::from_utf8_lossy(&token.secret))))
                 }
@@ -180,15 +179,10 @@ impl EventLoop {
 
     /// Has the store written to a guest, by a thread that may wait for it.
     fn copy(&mut self, index: usize, store: &StoreHandle) {
-        if self.is_copying.swap(true, Ordering::Relaxed) {
-            return self.refuse(index, "another copy is being made");
-        }
-        let Some(stream) = self.guests.give_up(index, self.poll.registry()) else {
-            return self.is_copying.store(false, Ordering::Relaxed);
-        };
+        let Some(stream) = self.guests.give_up(index, self.poll.registry()) else { return };
         // Who takes nothing for so long is gone.
         let _ = stream.set_write_timeout(Some(Duration::from_millis(COPY_READER_MS)));
-        let (is_copying, is_begun) = (self.is_copying.clone(), Arc::new(AtomicBool::new(false)));
+        let is_begun = Arc::new(AtomicBool::new(false));
         let refusing = Arc::new((stream.try_clone(), Arc::clone(&is_begun)));
         let fail = move |error: &CopyError| {
             log::warn!("a copy of the store was not made: {error}");
@@ -201,15 +195,11 @@ impl EventLoop {
             }
         };
         let fail_early = fail.clone();
-        let done = move |result: Result<_, _>| {
-            is_copying.store(false, Ordering::Relaxed);
-            match result {
-                Ok(report) => log::info!("a copy of the store was made: {report}"),
-                Err(error) => fail(&error),
-            }
+        let done = move |result: Result<_, _>| match result {
+            Ok(report) => log::info!("a copy of the store was made: {report}"),
+            Err(error) => fail(&error),
         };
         if let Err(error) = store.copy_to(Answering { is_begun, stream }, done) {
-            self.is_copying.store(false, Ordering::Relaxed);
             fail_early(&error);
         }
     }

@@ -7,17 +7,29 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mio::net::UnixStream;
+
 use super::EventLoop;
 use crate::core::Policy;
 use crate::listen::Opened;
 use crate::logging;
-use crate::reload::Configuration;
+use crate::reload::{Configuration, Reloader};
 use crate::settings::Settings;
+
+/// What it takes to read the configuration while the relay runs.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    /// The settings that the relay runs with.
+    pub(super) running: Settings,
+    pub(super) reloader: Reloader,
+    /// A byte comes for each time that somebody says so.
+    pub(super) signals: UnixStream,
+}
 
 impl EventLoop {
     /// Begins to read the configuration, if somebody says so.
     pub(super) fn take_reloads(&mut self) {
-        let Some((_, _, signals)) = &mut self.reloader else { return };
+        let Some(Reloading { signals, .. }) = self.reloading.as_deref_mut() else { return };
         let mut bytes = [0; 16];
         let mut is_asked = false;
         while matches!(signals.read(&mut bytes), Ok(count) if count > 0) {
@@ -30,7 +42,7 @@ impl EventLoop {
 
     pub(super) fn begin_reload(&mut self) {
         let waker = Arc::clone(&self.waker);
-        if let Some((_, reloader, _)) = &mut self.reloader {
+        if let Some(Reloading { reloader, .. }) = self.reloading.as_deref_mut() {
             if let Some(supervisor) = &mut self.supervisor {
                 supervisor.reloading();
             }
@@ -40,9 +52,9 @@ impl EventLoop {
 
     /// Takes up a configuration that was read meanwhile.
     pub(super) fn reconfigure(&mut self) {
-        let Some((running, reloader, _)) = &mut self.reloader else { return };
+        let Some(Reloading { running, reloader, .. }) = self.reloading.as_deref_mut() else { return };
         let Some((read, is_asked_again)) = reloader.poll() else { return };
-        let running = Settings::clone(running);
+        let running = running.clone();
         let outcome = read.and_then(|configuration| self.take_up(&running, configuration));
         match &outcome {
             Ok(()) => log::info!("the configuration was read again"),
@@ -83,8 +95,8 @@ impl EventLoop {
         self.core.handle_reconfigured(settings.limits.clone(), policy);
         (self.proxies, self.debuggers) = (settings.proxies.clone(), settings.debuggers.clone());
         logging::set_level(settings.log);
-        if let Some((running, ..)) = &mut self.reloader {
-            **running = settings;
+        if let Some(reloading) = &mut self.reloading {
+            reloading.running = settings;
         }
         Ok(())
     }
